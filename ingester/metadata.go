@@ -1,0 +1,116 @@
+package ingester
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/prometheus/prometheus/model/metadata"
+
+	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/tenant"
+)
+
+// perFamily is how many different statements about one metric family are kept:
+// applications of different versions disagree.
+const perFamily = 5
+
+// metadataFile lies in a tenant's directory; the TSDB leaves it alone.
+const metadataFile = "metadata.json"
+
+// metadataStore keeps what senders say of a tenant's metric families. It is
+// written to disk from time to time: senders repeat themselves, so a crash
+// loses nothing that does not come back within minutes.
+type metadataStore struct {
+	mu       sync.RWMutex
+	families map[string][]metadata.Metadata // newest statement first; guarded by mu
+	dropped  int                            // statements about families beyond the limit; guarded by mu
+	dirty    bool                           // guarded by mu
+}
+
+// add takes statements over. Families beyond the limit are counted, not kept.
+func (s *metadataStore) add(ms []proto.Metadata, lim *tenant.Limits) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range ms {
+		known := s.families[m.Family]
+		if len(known) > 0 && known[0] == m.Metadata {
+			continue
+		}
+		if len(known) == 0 && len(s.families) >= lim.MaxMetadataEntries {
+			s.dropped++
+			continue
+		}
+		if s.families == nil {
+			s.families = make(map[string][]metadata.Metadata)
+		}
+		known = slices.DeleteFunc(slices.Clone(known), func(k metadata.Metadata) bool { return k == m.Metadata })
+		known = slices.Insert(known, 0, m.Metadata)
+		s.families[m.Family] = known[:min(len(known), perFamily)]
+		s.dirty = true
+	}
+}
+
+// get returns the statements about one family, or about all when it is empty.
+func (s *metadataStore) get(family string) map[string][]metadata.Metadata {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	out := make(map[string][]metadata.Metadata)
+	if family != "" {
+		if ms := s.families[family]; len(ms) > 0 {
+			out[family] = slices.Clone(ms)
+		}
+		return out
+	}
+	for f, ms := range s.families {
+		out[f] = slices.Clone(ms)
+	}
+	return out
+}
+
+// load reads what an earlier process wrote.
+func (s *metadataStore) load(dir string) error {
+	b, err := os.ReadFile(filepath.Join(dir, metadataFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		err = json.Unmarshal(b, &s.families)
+	}
+	if err != nil {
+		return fmt.Errorf("read metric metadata: %w", err)
+	}
+	return nil
+}
+
+// save writes the statements when there are new ones.
+func (s *metadataStore) save(dir string) error {
+	s.mu.Lock()
+	dirty := s.dirty
+	s.dirty = false
+	b, err := json.Marshal(s.families)
+	s.mu.Unlock()
+	if !dirty {
+		return nil
+	}
+	if err == nil {
+		tmp := filepath.Join(dir, metadataFile+".tmp")
+		if err = os.WriteFile(tmp, b, 0o644); err == nil {
+			err = os.Rename(tmp, filepath.Join(dir, metadataFile))
+		}
+	}
+	if err != nil {
+		s.mu.Lock()
+		s.dirty = true
+		s.mu.Unlock()
+		return fmt.Errorf("write metric metadata: %w", err)
+	}
+	return nil
+}

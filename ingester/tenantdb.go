@@ -1,0 +1,198 @@
+package ingester
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/prometheus/config"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+
+	"github.com/weir-metrics/weir/tenant"
+)
+
+// tenantDB is one tenant's TSDB and what goes with it.
+type tenantDB struct {
+	id       string
+	dir      string
+	log      *slog.Logger
+	db       *tsdb.DB
+	blockMS  int64
+	series   seriesTable
+	metadata metadataStore
+
+	// commits is held for reading while samples are appended and committed, and
+	// for writing by whoever needs that none are.
+	commits sync.RWMutex
+	closed  bool // guarded by commits
+
+	cutting atomic.Int64 // a flush is cutting samples up to here, ms; or notCutting
+
+	// applied is the version of the limits that the TSDB works under; changing
+	// is held while it is brought to another one.
+	changing  sync.Mutex
+	applied   atomic.Pointer[tenant.Limits]
+	exemplars atomic.Bool // the exemplar buffer has its full size
+
+	maintenance sync.Mutex // held while blocks are cut
+	compactable time.Time  // since when the head could be cut; guarded by maintenance
+
+	droppedMu sync.Mutex
+	dropped   map[storage.SeriesRef]struct{} // by the head, not yet swept; guarded by droppedMu
+}
+
+const notCutting = math.MinInt64
+
+// exemplarsFile marks a tenant that sends exemplars: the buffer for them is
+// large, so it is made with the first one, and at start before the replay.
+const exemplarsFile = "exemplars"
+
+// openTenant opens or creates a tenant's TSDB and replays its log.
+func (i *Ingester) openTenant(id string) (*tenantDB, error) {
+	lim := i.Limits(id)
+	t := &tenantDB{id: id, dir: i.tenantDir(id), log: i.Logger.With("tenant", id), blockMS: i.cfg.BlockDuration.Milliseconds()}
+	t.cutting.Store(notCutting)
+	t.applied.Store(lim)
+	if _, err := os.Stat(filepath.Join(t.dir, exemplarsFile)); err == nil {
+		t.exemplars.Store(true)
+	}
+	db, err := tsdb.Open(t.dir, t.log, nil, i.tsdbOptions(t, lim), nil)
+	if err != nil {
+		return nil, fmt.Errorf("open the TSDB of tenant %s: %w", id, err)
+	}
+	db.DisableCompactions() // ours are spread over the tenants
+	t.db = db
+	if err := t.metadata.load(t.dir); err != nil {
+		t.log.Warn("metric metadata starts empty", "err", err)
+	}
+	return t, nil
+}
+
+func (i *Ingester) tsdbOptions(t *tenantDB, lim *tenant.Limits) *tsdb.Options {
+	o := tsdb.DefaultOptions()
+	o.MinBlockDuration = t.blockMS
+	o.MaxBlockDuration = t.blockMS // merging blocks is the compactor's work
+	o.RetentionDuration = i.cfg.Retention.Milliseconds()
+	o.WALCompression = i.cfg.WALCompression
+	o.StripeSize = i.cfg.StripeSize
+	o.NoLockfile = true // the directory above is locked
+	o.IsolationDisabled = true
+	o.EnableOverlappingCompaction = false
+	o.OutOfOrderTimeWindow = windowMS(lim)
+	o.EnableExemplarStorage = true
+	o.MaxExemplars = t.maxExemplars(lim)
+	o.SeriesLifecycleCallback = t
+	if i.cfg.StartTimestamps {
+		o.EnableSTStorage = true
+		o.FloatChunkEncoding = chunkenc.EncXOR2
+	}
+	return o
+}
+
+// windowMS is never 0: a TSDB with no window has no log for late samples, and
+// cannot get one while it runs.
+func windowMS(lim *tenant.Limits) int64 { return max(lim.OutOfOrderWindow.Milliseconds(), 1) }
+
+// maxExemplars is the size of the exemplar buffer: one until the first exemplar
+// comes, because the TSDB makes the whole buffer at once.
+func (t *tenantDB) maxExemplars(lim *tenant.Limits) int64 {
+	if t.exemplars.Load() || lim.MaxExemplars == 0 {
+		return int64(lim.MaxExemplars)
+	}
+	return 1
+}
+
+// limits is the version that the TSDB works under.
+func (t *tenantDB) limits() *tenant.Limits { return t.applied.Load() }
+
+func (t *tenantDB) window() time.Duration { return t.limits().OutOfOrderWindow }
+
+// follow brings the TSDB to lim.
+func (t *tenantDB) follow(lim *tenant.Limits) error {
+	if t.applied.Load() == lim {
+		return nil
+	}
+	t.changing.Lock()
+	defer t.changing.Unlock()
+	return t.apply(lim)
+}
+
+// apply makes lim take effect. The caller holds changing.
+func (t *tenantDB) apply(lim *tenant.Limits) error {
+	err := t.db.ApplyConfig(&config.Config{StorageConfig: config.StorageConfig{
+		TSDBConfig:      &config.TSDBConfig{OutOfOrderTimeWindow: windowMS(lim)},
+		ExemplarsConfig: &config.ExemplarsConfig{MaxExemplars: t.maxExemplars(lim)},
+	}})
+	if err != nil {
+		return fmt.Errorf("apply limits to tenant %s: %w", t.id, err)
+	}
+	t.applied.Store(lim)
+	return nil
+}
+
+// expectExemplars makes the exemplar buffer full-sized.
+func (t *tenantDB) expectExemplars() error {
+	if t.exemplars.Load() {
+		return nil
+	}
+	t.changing.Lock()
+	defer t.changing.Unlock()
+	if t.exemplars.Load() {
+		return nil
+	}
+	if err := os.WriteFile(filepath.Join(t.dir, exemplarsFile), nil, 0o644); err != nil {
+		return unavailable(err)
+	}
+	t.exemplars.Store(true)
+	return t.apply(t.applied.Load())
+}
+
+// close ends the TSDB after the writes under way; later ones are refused.
+func (t *tenantDB) close() error {
+	t.maintenance.Lock()
+	defer t.maintenance.Unlock()
+	t.commits.Lock()
+	defer t.commits.Unlock()
+	if t.closed {
+		return nil
+	}
+	t.closed = true
+	return errors.Join(t.metadata.save(t.dir), t.db.Close())
+}
+
+// jitter spreads what tenants do at block borders over d, by their ids.
+func (t *tenantDB) jitter(d time.Duration) time.Duration {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(t.id))
+	return time.Duration(h.Sum32()) * d / math.MaxUint32
+}
+
+// PreCreation implements tsdb.SeriesLifecycleCallback.
+func (t *tenantDB) PreCreation(labels.Labels) error { return nil }
+
+// PostCreation implements tsdb.SeriesLifecycleCallback.
+func (t *tenantDB) PostCreation(labels.Labels) {}
+
+// PostDeletion implements tsdb.SeriesLifecycleCallback: it notes what the head
+// dropped, for the next sweep.
+func (t *tenantDB) PostDeletion(gone map[chunks.HeadSeriesRef]labels.Labels) {
+	t.droppedMu.Lock()
+	defer t.droppedMu.Unlock()
+	if t.dropped == nil {
+		t.dropped = make(map[storage.SeriesRef]struct{}, len(gone))
+	}
+	for ref := range gone {
+		t.dropped[storage.SeriesRef(ref)] = struct{}{}
+	}
+}

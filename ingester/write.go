@@ -1,0 +1,302 @@
+package ingester
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb"
+
+	"github.com/weir-metrics/weir/proto"
+)
+
+// write is the working memory of one Write.
+type write struct {
+	f       *proto.Frame
+	reply   *proto.Reply
+	entries []*entry // of each series of f, nil: unknown
+	late    []late   // samples that are not newer than all before them
+	labels  []proto.SeriesLabels
+	unknown bool // the series at hand turned out to be unknown
+}
+
+var writes = sync.Pool{New: func() any { return new(write) }}
+
+// Write implements receiver.Ingester.
+//
+// A sample that is newer than every one its series has had goes straight to the
+// TSDB: it can neither repeat nor contradict anything. All others are put aside
+// and decided one request at a time, when no other commit is under way
+// (late.go). That makes the counts in reply exact.
+func (i *Ingester) Write(ctx context.Context, tenantID string, f *proto.Frame, reply *proto.Reply) error {
+	t, err := i.open(tenantID)
+	if err != nil {
+		return err
+	}
+	w := writes.Get().(*write)
+	defer w.release()
+	w.f, w.reply = f, reply
+	w.entries = t.series.resolve(f, w.entries[:0], reply)
+	w.labels = f.Labels
+
+	if err := w.commitNew(ctx, t); err != nil {
+		return err
+	}
+	if len(w.late) > 0 {
+		i.metrics.late.Add(float64(len(w.late)))
+		if err := w.commitLate(ctx, t); err != nil {
+			return err
+		}
+	}
+	if len(f.Exemplars) > 0 {
+		if err := w.commitExemplars(ctx, t); err != nil {
+			return err
+		}
+	}
+	if len(f.Metadata) > 0 {
+		t.metadata.add(f.Metadata, t.limits())
+		reply.Written.Metadata += len(f.Metadata)
+	}
+	return nil
+}
+
+func (w *write) release() {
+	clear(w.entries)
+	clear(w.late)
+	*w = write{entries: w.entries[:0], late: w.late[:0]}
+	writes.Put(w)
+}
+
+// commitNew appends every sample that is newer than its series, and puts the
+// others aside.
+func (w *write) commitNew(ctx context.Context, t *tenantDB) error {
+	t.commits.RLock()
+	defer t.commits.RUnlock()
+	if err := t.writable(w.f); err != nil {
+		return err
+	}
+	app := t.db.AppenderV2(ctx)
+	var floats, histograms uint32
+	for i := range w.f.Series {
+		s, e := &w.f.Series[i], w.entries[i]
+		ls := w.labelsOf(uint32(i))
+		w.unknown = e == nil || (e.ref.Load() == 0 && ls.IsEmpty())
+		for j := floats; j < floats+s.Floats && !w.unknown; j++ {
+			w.appendFloat(app, e, ls, uint32(i), j)
+		}
+		for j := histograms; j < histograms+s.Histograms && !w.unknown; j++ {
+			w.appendHistogram(app, e, ls, uint32(i), j)
+		}
+		if w.unknown && s.Floats+s.Histograms+s.Exemplars > 0 {
+			w.reply.Unknown = append(w.reply.Unknown, uint32(i))
+		}
+		floats += s.Floats
+		histograms += s.Histograms
+	}
+	if err := app.Commit(); err != nil {
+		return unavailable(err)
+	}
+	return nil
+}
+
+// labelsOf returns the labels that came with series i, if any. It is called
+// with ascending i.
+func (w *write) labelsOf(i uint32) labels.Labels {
+	for len(w.labels) > 0 && w.labels[0].Series < i {
+		w.labels = w.labels[1:]
+	}
+	if len(w.labels) > 0 && w.labels[0].Series == i {
+		return w.labels[0].Labels
+	}
+	return labels.EmptyLabels()
+}
+
+func (w *write) appendFloat(app storage.AppenderV2, e *entry, ls labels.Labels, i, j uint32) {
+	s := &w.f.Floats[j]
+	if !e.advance(s.T) {
+		w.late = append(w.late, late{series: i, sample: j, t: s.T})
+		return
+	}
+	ref, err := app.Append(storage.SeriesRef(e.ref.Load()), ls, s.ST, s.T, s.V, nil, nil, newerOnly)
+	w.appended(e, ref, err, late{series: i, sample: j, t: s.T})
+}
+
+func (w *write) appendHistogram(app storage.AppenderV2, e *entry, ls labels.Labels, i, j uint32) {
+	s := &w.f.Histograms[j]
+	if !e.advance(s.T) {
+		w.late = append(w.late, late{series: i, sample: j, t: s.T, histogram: true})
+		return
+	}
+	ref, err := app.Append(storage.SeriesRef(e.ref.Load()), ls, s.ST, s.T, 0, s.H, s.FH, newerOnly)
+	w.appended(e, ref, err, late{series: i, sample: j, t: s.T, histogram: true})
+}
+
+// newerOnly makes the TSDB refuse what is not newer than the series' newest.
+var newerOnly = storage.AOptions{RejectOutOfOrder: true}
+
+// appended takes the TSDB's answer about one sample.
+func (w *write) appended(e *entry, ref storage.SeriesRef, err error, s late) {
+	switch {
+	case err == nil:
+		e.ref.Store(uint64(ref))
+		w.reply.Written.Add(s.counts())
+	case errors.Is(err, storage.ErrOutOfOrderSample):
+		w.late = append(w.late, s)
+	case errors.Is(err, tsdb.ErrInvalidSample):
+		// The head dropped the series since we learned its reference.
+		e.forget()
+		w.unknown = true
+	default:
+		w.reject(s, err)
+	}
+}
+
+// reject counts a sample that the TSDB refuses for good.
+func (w *write) reject(s late, err error) {
+	reason := proto.SampleOutOfOrder
+	switch {
+	case errors.Is(err, storage.ErrDuplicateSampleForTimestamp):
+		reason = proto.SampleDuplicate
+	case errors.Is(err, storage.ErrTooOldSample), errors.Is(err, storage.ErrOutOfBounds), errors.Is(err, storage.ErrOutOfOrderSample):
+	case s.histogram:
+		reason = proto.HistogramInvalid
+	}
+	w.reply.Rejected.Add(reason, s.counts(), s.series, s.t, err.Error)
+}
+
+// unavailable wraps a failure of the store itself, which may pass.
+func unavailable(err error) error {
+	return proto.Errorf(proto.KindUnavailable, "weir-store-unavailable",
+		"the write-ahead log cannot be written: %v; repeat the request", err)
+}
+
+// commitExemplars stores the frame's exemplars. They belong to series, not to
+// samples, so they do not depend on what became of those.
+func (w *write) commitExemplars(ctx context.Context, t *tenantDB) error {
+	t.commits.RLock()
+	defer t.commits.RUnlock()
+	if err := t.writable(nil); err != nil {
+		return err
+	}
+	if err := t.expectExemplars(); err != nil {
+		return err
+	}
+	app := t.db.Appender(ctx)
+	w.labels = w.f.Labels
+	unknown := w.reply.Unknown
+	var next uint32
+	for i := range w.f.Series {
+		s := &w.f.Series[i]
+		from := next
+		next += s.Exemplars
+		ls := w.labelsOf(uint32(i))
+		if len(unknown) > 0 && unknown[0] == uint32(i) {
+			unknown = unknown[1:]
+			continue
+		}
+		if s.Exemplars == 0 {
+			continue
+		}
+		e := w.entries[i]
+		if e.ref.Load() == 0 {
+			e.ref.Store(uint64(t.createSeries(ctx, ls)))
+		}
+		for j := from; j < next; j++ {
+			x := w.f.Exemplars[j]
+			one := proto.Counts{Exemplars: 1}
+			ref := storage.SeriesRef(e.ref.Load())
+			_, err := app.AppendExemplar(ref, labels.EmptyLabels(), x)
+			switch {
+			case ref == 0:
+				w.reply.Rejected.Add(proto.ExemplarWithoutSeries, one, uint32(i), x.Ts, noSeries)
+			case err == nil:
+				w.reply.Written.Add(one)
+			case errors.Is(err, storage.ErrOutOfOrderExemplar):
+				w.reply.Rejected.Add(proto.ExemplarOutOfOrder, one, uint32(i), x.Ts, err.Error)
+			default:
+				w.reply.Rejected.Add(proto.ExemplarInvalid, one, uint32(i), x.Ts, err.Error)
+			}
+		}
+	}
+	if err := app.Commit(); err != nil {
+		return unavailable(err)
+	}
+	return nil
+}
+
+func noSeries() string {
+	return "the series has no sample yet; send samples or histograms with its exemplars"
+}
+
+// createSeries makes a series that has exemplars but no sample. The TSDB
+// creates a series before it looks at the sample, so a sample that is too old
+// for anything leaves just the series. It returns 0 when there is no head yet
+// that anything could be too old for.
+func (t *tenantDB) createSeries(ctx context.Context, ls labels.Labels) storage.SeriesRef {
+	head := t.db.Head()
+	if head.NumSeries() == 0 || ls.IsEmpty() {
+		return 0
+	}
+	tooOld := head.MaxTime() - max(windowMS(t.limits()), t.blockMS) - time.Hour.Milliseconds()
+	app := t.db.AppenderV2(ctx)
+	_, _ = app.Append(0, ls, 0, tooOld, 0, nil, nil, storage.AOptions{})
+	if err := app.Commit(); err != nil {
+		return 0
+	}
+	app = t.db.AppenderV2(ctx)
+	defer func() { _ = app.Rollback() }()
+	g, ok := app.(storage.GetRef)
+	if !ok {
+		return 0
+	}
+	ref, _ := g.GetRef(ls, ls.Hash())
+	return ref
+}
+
+// sample is the value behind a late: a float, or a histogram.
+func (w *write) sample(s late) (st int64, v float64, h *histogram.Histogram, fh *histogram.FloatHistogram) {
+	if s.histogram {
+		x := &w.f.Histograms[s.sample]
+		return x.ST, 0, x.H, x.FH
+	}
+	x := &w.f.Floats[s.sample]
+	return x.ST, x.V, nil, nil
+}
+
+// writable refuses a frame while what it writes to is being cut into a block.
+func (t *tenantDB) writable(f *proto.Frame) error {
+	if t.closed {
+		return proto.Errorf(proto.KindUnavailable, "weir-shutting-down", "the server is shutting down; repeat the request")
+	}
+	below := t.cutting.Load()
+	if below == notCutting || f == nil {
+		return nil
+	}
+	for i := range f.Floats {
+		if f.Floats[i].T <= below {
+			return busyCutting()
+		}
+	}
+	for i := range f.Histograms {
+		if f.Histograms[i].T <= below {
+			return busyCutting()
+		}
+	}
+	return nil
+}
+
+func busyCutting() error {
+	return proto.Errorf(proto.KindUnavailable, "weir-flush-running",
+		"a flush is writing samples of this time into a block; repeat the request")
+}
+
+// lateness says how late t is in a tenant whose newest sample is at newest.
+func lateness(t, newest int64, window time.Duration) string {
+	return fmt.Sprintf("%s older than the tenant's newest sample, the limit out_of_order_window is %s",
+		time.Duration(newest-t)*time.Millisecond, window)
+}

@@ -1,0 +1,58 @@
+package proto
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Kind says whose fault an error is and whether trying again can help. It is
+// part of the wire contract: one table maps it to HTTP status codes, one to
+// gRPC codes.
+type Kind uint8
+
+const (
+	// KindInternal is a bug of ours. The zero value, so that an error nobody
+	// classified is never blamed on the client.
+	KindInternal Kind = iota
+	// KindBadData is a request that can never succeed as it is.
+	KindBadData
+	// KindTooLarge is a request over a size limit.
+	KindTooLarge
+	// KindUnsupported is a media type, encoding or version that is not spoken here.
+	KindUnsupported
+	// KindUnauthenticated is a request without a usable tenant or credential.
+	KindUnauthenticated
+	// KindConflict contradicts what is already stored.
+	KindConflict
+	// KindLimit is refused by a quota; the same request may succeed later.
+	KindLimit
+	// KindUnavailable is a transient condition on our side.
+	KindUnavailable
+	// KindNotFound names something that does not exist.
+	KindNotFound
+)
+
+// Error is an error that reaches a client. ID is stable ("weir-…") and has a
+// section in docs/errors.md; Msg says what was wrong, the limit and the value,
+// and what to do.
+type Error struct {
+	Kind Kind
+	ID   string
+	Msg  string
+}
+
+// Errorf returns an *Error with a formatted message.
+func Errorf(kind Kind, id, format string, args ...any) *Error {
+	return &Error{Kind: kind, ID: id, Msg: fmt.Sprintf(format, args...)}
+}
+
+func (e *Error) Error() string { return e.ID + ": " + e.Msg }
+
+// KindOf returns the kind of the first *Error in err's chain, or KindInternal.
+func KindOf(err error) Kind {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Kind
+	}
+	return KindInternal
+}

@@ -1,0 +1,62 @@
+// Package querier answers selections over every source that may hold a
+// tenant's samples, and hands them to the PromQL engine.
+//
+//	engine ── Queryable(tenant) ── select: sources by extent, merge ──┬─ ingester (recent)
+//	              │                                                   └─ store gateway (blocks)
+//	              └─ iterate: the chunks of one series -> its samples
+//
+// Chunks come untrimmed and encoded from the sources; they are deduplicated as
+// bytes, decoded once, and cut to the time range while they are iterated.
+package querier
+
+import (
+	"context"
+
+	"github.com/prometheus/prometheus/model/metadata"
+	"github.com/prometheus/prometheus/storage"
+)
+
+// Source is one place that holds samples: the recent data of an ingester, or
+// the blocks behind a store gateway. All methods may run concurrently. A tenant
+// that the source does not know is empty, not an error.
+type Source interface {
+	// ChunkQuerier reads the tenant's chunks between mint and maxt (milliseconds,
+	// inclusive). Chunks may start before mint and end after maxt and may overlap
+	// each other; the caller closes the querier, and its chunks live until then.
+	ChunkQuerier(tenant string, mint, maxt int64) (storage.ChunkQuerier, error)
+
+	// ExemplarQuerier reads the tenant's exemplars.
+	ExemplarQuerier(ctx context.Context, tenant string) (storage.ExemplarQuerier, error)
+
+	// Metadata returns what senders said of each metric family, newest first; an
+	// empty metric asks for all. The caller owns the map.
+	Metadata(ctx context.Context, tenant, metric string) (map[string][]metadata.Metadata, error)
+
+	// Extent is the time range (milliseconds, inclusive) the source may have
+	// samples of; ok is false when it has none.
+	Extent(tenant string) (mint, maxt int64, ok bool)
+}
+
+// Querier reads the tenants of all its sources. It holds no state of its own
+// and may be used concurrently.
+type Querier struct {
+	sources []Source
+}
+
+// New returns a Querier over sources. Where two of them have a sample of one
+// series with the same timestamp, the earlier source's is taken.
+func New(sources ...Source) *Querier {
+	return &Querier{sources: sources}
+}
+
+// Queryable reads the tenant's samples.
+func (q *Querier) Queryable(tenant string) storage.Queryable {
+	return storage.QueryableFunc(func(mint, maxt int64) (storage.Querier, error) {
+		return q.open(tenant, mint, maxt)
+	})
+}
+
+// ExemplarQueryable reads the tenant's exemplars.
+func (q *Querier) ExemplarQueryable(tenant string) storage.ExemplarQueryable {
+	return exemplarQueryable{querier: q, tenant: tenant}
+}

@@ -1,0 +1,183 @@
+package receiver
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"unicode/utf8"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/tenant"
+)
+
+// A verdict is what becomes of a series: the outcome of admit for its label
+// bytes under one version of the tenant's limits. A refusal is a verdict like
+// any other. All but handle and metadata never change.
+type verdict struct {
+	id       proto.Hash    // identity of the canonical labels; only if admitted
+	handle   atomic.Uint32 // the ingester's handle of id, sent as a hint
+	metadata atomic.Uint32 // hash of the metadata the ingester has, 0: none
+	reason   proto.Reason  // proto.OK: admitted
+}
+
+func (v *verdict) set(id proto.Hash, reason proto.Reason, handle, metadata uint32) *verdict {
+	v.id, v.reason = id, reason
+	v.handle.Store(handle)
+	v.metadata.Store(metadata)
+	return v
+}
+
+// admit decides about a series from its labels and the tenant's limits alone.
+// ls is sorted and loses its empty values; what is returned are the canonical
+// labels, views like ls itself. detail says which label and which limit.
+func admit(lim *tenant.Limits, ls []labels.Label) (canonical []labels.Label, reason proto.Reason, detail string) {
+	// A label without a value is no label, as everywhere in Prometheus.
+	ls = slices.DeleteFunc(ls, func(l labels.Label) bool { return l.Value == "" && l.Name != "" })
+	if len(ls) > lim.MaxLabelsPerSeries {
+		return nil, proto.LabelsTooMany, fmt.Sprintf("%d labels, the limit max_labels_per_series is %d", len(ls), lim.MaxLabelsPerSeries)
+	}
+	slices.SortFunc(ls, func(a, b labels.Label) int { return strings.Compare(a.Name, b.Name) })
+	named := false
+	for i, l := range ls {
+		if i > 0 && ls[i-1].Name == l.Name {
+			return nil, proto.LabelNameDuplicate, fmt.Sprintf("the label %s occurs twice", quote(l.Name))
+		}
+		if reason, detail := checkLabel(lim, l); reason != proto.OK {
+			return nil, reason, detail
+		}
+		named = named || l.Name == model.MetricNameLabel
+	}
+	if !named {
+		return nil, proto.MetricNameMissing, "the label __name__ is missing or empty"
+	}
+	return ls, proto.OK, ""
+}
+
+func checkLabel(lim *tenant.Limits, l labels.Label) (proto.Reason, string) {
+	scheme := model.UTF8Validation
+	if lim.LegacyMetricNamesOnly {
+		scheme = model.LegacyValidation
+	}
+	switch {
+	case !scheme.IsValidLabelName(l.Name):
+		return proto.LabelNameInvalid, fmt.Sprintf("the label name %s is empty or not valid here", quote(l.Name))
+	case len(l.Name) > lim.MaxLabelNameBytes:
+		return proto.LabelNameTooLong, fmt.Sprintf("the label name %s has %d bytes, the limit max_label_name_bytes is %d",
+			quote(l.Name), len(l.Name), lim.MaxLabelNameBytes)
+	case !utf8.ValidString(l.Value):
+		return proto.LabelValueInvalid, fmt.Sprintf("the value of label %s is not UTF-8", quote(l.Name))
+	case len(l.Value) > lim.MaxLabelValueBytes:
+		return proto.LabelValueTooLong, fmt.Sprintf("the value of label %s has %d bytes, the limit max_label_value_bytes is %d",
+			quote(l.Name), len(l.Value), lim.MaxLabelValueBytes)
+	case l.Name == model.MetricNameLabel && !scheme.IsValidMetricName(l.Value):
+		return proto.MetricNameInvalid, fmt.Sprintf("the metric name %s is not valid here", quote(l.Value))
+	}
+	return proto.OK, ""
+}
+
+// quote shows at most the first 64 bytes of a string that may be anything.
+func quote(s string) string {
+	if len(s) > 64 {
+		return fmt.Sprintf("%.64q…", s)
+	}
+	return fmt.Sprintf("%q", s)
+}
+
+// admissions are the verdicts of one tenant, in two generations: when the
+// current one is full it becomes the old one, and what is still asked for moves
+// back. So the table is bounded, and forgets series that are gone. Verdicts
+// passed under other limits are dropped as a whole.
+type admissions struct {
+	seed       uint64 // of the tenant's hashes
+	maxEntries int    // of one generation
+
+	mu       sync.RWMutex
+	limits   *tenant.Limits // guarded by mu; the version the verdicts were passed under
+	cur, old *generation    // guarded by mu
+}
+
+func newAdmissions(seed uint64, maxEntries int) *admissions {
+	return &admissions{seed: seed, maxEntries: maxEntries, cur: new(generation), old: new(generation)}
+}
+
+// under makes lim the limits in force. Verdicts of other limits are forgotten.
+func (a *admissions) under(lim *tenant.Limits) {
+	a.mu.RLock()
+	same := a.limits == lim
+	a.mu.RUnlock()
+	if same {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.limits != lim {
+		a.limits, a.cur, a.old = lim, new(generation), new(generation)
+	}
+}
+
+// find returns the verdict for key, or nil. next is where the verdict of the
+// request's previous series lay, plus one: senders repeat their order, so the
+// answer is mostly there, without a probe. The caller holds mu for reading.
+// A verdict from the old generation must be moved with insert.
+func (a *admissions) find(key proto.Hash, next *uint32) (v *verdict, old bool) {
+	if a.cur.index.Is(*next, key) {
+		*next++
+		return a.cur.at(*next - 1), false
+	}
+	if i, ok := a.cur.index.Find(key); ok {
+		*next = i + 1
+		return a.cur.at(i), false
+	}
+	if i, ok := a.old.index.Find(key); ok {
+		return a.old.at(i), true
+	}
+	return nil, false
+}
+
+// insert keeps a verdict passed under lim, and returns the place to use, which
+// may be the one that another request inserted. The caller holds mu for writing.
+func (a *admissions) insert(lim *tenant.Limits, key, id proto.Hash, reason proto.Reason, handle, metadata uint32) *verdict {
+	if a.limits != lim {
+		// The limits changed while this request was being decided: its verdicts
+		// hold for itself, but not for the next one.
+		return new(verdict).set(id, reason, handle, metadata)
+	}
+	if i, ok := a.cur.index.Find(key); ok {
+		return a.cur.at(i)
+	}
+	if a.cur.index.Len() >= a.maxEntries {
+		a.old, a.cur = a.cur, new(generation)
+	}
+	return a.cur.add(key).set(id, reason, handle, metadata)
+}
+
+// entries is the number of verdicts remembered.
+func (a *admissions) entries() int {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.cur.index.Len() + a.old.index.Len()
+}
+
+// A generation holds verdicts by key. They lie in pages that never move, in the
+// order of their arrival.
+type generation struct {
+	index proto.Index
+	pages []*[verdictPage]verdict
+}
+
+const verdictPage = 64
+
+func (g *generation) at(i uint32) *verdict { return &g.pages[i/verdictPage][i%verdictPage] }
+
+func (g *generation) add(key proto.Hash) *verdict {
+	i := g.index.Add(key)
+	if int(i) == len(g.pages)*verdictPage {
+		g.pages = append(g.pages, new([verdictPage]verdict))
+	}
+	return g.at(i)
+}

@@ -1,0 +1,153 @@
+package receiver
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/weir-metrics/weir/proto"
+)
+
+// statuses is the HTTP status of each kind of error. A permanent fault is never
+// a 5xx, which senders repeat for ever; a transient one never a 4xx but 429,
+// which they drop.
+var statuses = map[proto.Kind]int{
+	proto.KindInternal:        http.StatusInternalServerError,
+	proto.KindBadData:         http.StatusBadRequest,
+	proto.KindTooLarge:        http.StatusRequestEntityTooLarge,
+	proto.KindUnsupported:     http.StatusUnsupportedMediaType,
+	proto.KindUnauthenticated: http.StatusUnauthorized,
+	proto.KindConflict:        http.StatusBadRequest,
+	proto.KindLimit:           http.StatusTooManyRequests,
+	proto.KindUnavailable:     http.StatusServiceUnavailable,
+	proto.KindNotFound:        http.StatusNotFound,
+}
+
+const (
+	headerSamples    = "X-Prometheus-Remote-Write-Samples-Written"
+	headerHistograms = "X-Prometheus-Remote-Write-Histograms-Written"
+	headerExemplars  = "X-Prometheus-Remote-Write-Exemplars-Written"
+)
+
+// answer writes the response: 204 when everything was stored, 400 with counts
+// when a part was refused, and the status of err's kind when nothing was.
+// req is nil when the request was refused before it was read.
+func (r *Receiver) answer(w http.ResponseWriter, hr *http.Request, v proto.Version, tenantID string, req *request, err error) {
+	var (
+		status  = http.StatusNoContent
+		id      = "weir-ok"
+		body    string
+		written proto.Counts
+	)
+	switch {
+	case err != nil:
+		status, id, body = r.failure(w, hr, tenantID, err)
+	default:
+		r.metrics.count(req)
+		written = req.written
+		if req.rejected.Total() > 0 {
+			status, id, body = http.StatusBadRequest, req.rejected.Examples[0].Reason.ID(), partialBody(req)
+			r.logRefusal(tenantID, hr, body)
+		}
+	}
+	r.metrics.requests.WithLabelValues(v.String(), id).Inc()
+	// A 1.0 sender takes silence on success for "all written", and believes
+	// headers where it finds them. So it gets them for partial writes only.
+	if v == proto.V2 || (err == nil && status != http.StatusNoContent) {
+		setWritten(w.Header(), written)
+	}
+	if body == "" {
+		w.WriteHeader(status)
+		return
+	}
+	http.Error(w, body, status)
+}
+
+func setWritten(h http.Header, c proto.Counts) {
+	h.Set(headerSamples, strconv.Itoa(c.Samples))
+	h.Set(headerHistograms, strconv.Itoa(c.Histograms))
+	h.Set(headerExemplars, strconv.Itoa(c.Exemplars))
+}
+
+// failure sets the headers of a refusal and returns its status, id and body.
+func (r *Receiver) failure(w http.ResponseWriter, hr *http.Request, tenantID string, err error) (status int, id, body string) {
+	var e *proto.Error
+	if !errors.As(err, &e) {
+		r.Logger.Error("remote write failed", "tenant", tenantID, "err", err)
+		e = proto.Errorf(proto.KindInternal, "weir-internal", "an internal error, see the server's log")
+	}
+	status = statuses[e.Kind]
+	h := w.Header()
+	switch e.Kind {
+	case proto.KindUnauthenticated:
+		h.Set("WWW-Authenticate", `Basic realm="weir"`)
+	case proto.KindUnsupported:
+		h.Set("Accept", typeV1+", "+typeV2)
+		h.Set("Accept-Encoding", "snappy, identity")
+	case proto.KindUnavailable, proto.KindLimit:
+		// Short, because a whole shard of the sender waits, and spread, so that
+		// senders do not come back together.
+		h.Set("Retry-After", strconv.Itoa(1+rand.IntN(5)))
+	case proto.KindTooLarge:
+		if isVMAgent(hr.Header) {
+			status = http.StatusBadRequest // vmagent repeats a 413 for ever
+		}
+	}
+	if e.Kind == proto.KindLimit && tenantID != "" {
+		r.forget(tenantID)
+	}
+	return status, e.ID, e.Error()
+}
+
+// partialBody names the most important in the first 300 of the 1024 bytes that
+// Prometheus logs.
+func partialBody(req *request) string {
+	var b strings.Builder
+	first := req.rejected.Examples[0]
+	fmt.Fprintf(&b, "%s: refused %d of %d samples, stored the rest. %s", first.Reason.ID(),
+		req.rejected.Total(), req.sent.Total()+req.rejected.Counts[first.Reason].Metadata, req.describe(first))
+	for _, e := range req.rejected.Examples[1:] {
+		if b.Len() > 700 {
+			break
+		}
+		fmt.Fprintf(&b, "; %d %s: %s", req.rejected.Counts[e.Reason].Total(), e.Reason.ID(), req.describe(e))
+	}
+	if b.Len() > 1000 {
+		return strings.ToValidUTF8(b.String()[:1000], "") + "…"
+	}
+	return b.String()
+}
+
+// describe names the series, the time and the detail of an example.
+func (req *request) describe(e proto.Example) string {
+	var b strings.Builder
+	if int(e.Series) < len(req.series) {
+		ls, _ := req.scan.AppendLabels(req.labels[:0], &req.series[e.Series].Series)
+		req.labels = ls
+		name := proto.CopyLabels(ls).String()
+		if len(name) > 200 {
+			name = strings.ToValidUTF8(name[:200], "") + "…"
+		}
+		b.WriteString(name)
+	}
+	if e.T != 0 {
+		fmt.Fprintf(&b, " at %s", time.UnixMilli(e.T).UTC().Format(time.RFC3339Nano))
+	}
+	if e.Detail != "" {
+		b.WriteString(": " + e.Detail)
+	}
+	return b.String()
+}
+
+// logRefusal logs the first refusal of a request, at most once a second.
+func (r *Receiver) logRefusal(tenantID string, hr *http.Request, body string) {
+	now := time.Now().Unix()
+	if r.lastLog.Swap(now) != now {
+		r.Logger.Warn("refused a part of a remote-write request", "tenant", tenantID, "addr", hr.RemoteAddr,
+			"user_agent", hr.UserAgent(), "err", body)
+	}
+}

@@ -1,0 +1,51 @@
+package receiver
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/metadata"
+
+	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/tenant"
+)
+
+// learnMetadata adds to the frame what series i says of its metric family. A
+// version 2 sender says it with every request; hash tells it is new to us.
+func (req *request) learnMetadata(lim *tenant.Limits, i, hash uint32) {
+	s := &req.series[i]
+	ls, _ := req.scan.AppendLabels(req.labels[:0], &s.Series)
+	req.labels = ls
+	for _, l := range ls {
+		if l.Name == model.MetricNameLabel {
+			req.addMetadata(lim, i, req.scan.Metadata(&s.Series, l.Value))
+		}
+	}
+	req.learned = append(req.learned, learned{i, hash})
+}
+
+// addMetadata checks m, whose strings are views of the request, and copies it
+// into the frame. A help text that is too long is cut: it is for people.
+func (req *request) addMetadata(lim *tenant.Limits, i uint32, m proto.Metadata) {
+	one := proto.Counts{Metadata: 1}
+	room := lim.MaxMetadataBytes - len(m.Family) - len(m.Unit)
+	switch {
+	case m.Family == "" || !model.UTF8Validation.IsValidMetricName(m.Family) || !utf8.ValidString(m.Help) || !utf8.ValidString(m.Unit):
+		req.rejected.Add(proto.MetadataInvalid, one, i, 0, func() string {
+			return fmt.Sprintf("the metric family %s has no name, or its name, help or unit is not UTF-8", quote(m.Family))
+		})
+	case room < 0:
+		req.rejected.Add(proto.MetadataTooLong, one, i, 0, func() string {
+			return fmt.Sprintf("name and unit of the metric family %s have %d bytes, the limit max_metadata_bytes is %d",
+				quote(m.Family), len(m.Family)+len(m.Unit), lim.MaxMetadataBytes)
+		})
+	default:
+		help := strings.ToValidUTF8(m.Help[:min(len(m.Help), room)], "")
+		req.frame.Metadata = append(req.frame.Metadata, proto.Metadata{
+			Family:   strings.Clone(m.Family),
+			Metadata: metadata.Metadata{Type: m.Type, Help: strings.Clone(help), Unit: strings.Clone(m.Unit)},
+		})
+	}
+}

@@ -1,0 +1,90 @@
+package receiver
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/weir-metrics/weir/proto"
+)
+
+type metrics struct {
+	requests  *prometheus.CounterVec
+	received  *prometheus.CounterVec
+	written   *prometheus.CounterVec
+	discarded *prometheus.CounterVec
+	bytes     *prometheus.CounterVec
+	admitted  prometheus.Counter
+	taught    prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer, entries func() float64) *metrics {
+	f := promauto.With(reg)
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "weir_receiver_admission_entries",
+		Help: "Verdicts on series remembered, over all tenants.",
+	}, entries)
+	return &metrics{
+		requests: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_receiver_requests_total",
+			Help: "Remote-write requests by protocol version and by the id of the answer (weir-ok when everything was stored).",
+		}, []string{"protocol", "result"}),
+		received: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_receiver_received_samples_total",
+			Help: "Samples in requests that could be read, by type (float, histogram, exemplar).",
+		}, []string{"type"}),
+		written: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_receiver_written_samples_total",
+			Help: "Samples stored, exact duplicates included, by type.",
+		}, []string{"type"}),
+		discarded: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_receiver_discarded_samples_total",
+			Help: "Samples refused while the rest of their request was stored, by type and reason (docs/errors.md).",
+		}, []string{"type", "reason"}),
+		bytes: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_receiver_request_bytes_total",
+			Help: "Bytes of request bodies, by form (compressed, decoded).",
+		}, []string{"form"}),
+		admitted: f.NewCounter(prometheus.CounterOpts{
+			Name: "weir_receiver_admissions_total",
+			Help: "Series whose labels had to be parsed because no verdict was remembered.",
+		}),
+		taught: f.NewCounter(prometheus.CounterOpts{
+			Name: "weir_receiver_taught_series_total",
+			Help: "Series whose labels were sent again because an ingester did not know them.",
+		}),
+	}
+}
+
+// count adds what became of a request whose frame was written.
+func (m *metrics) count(req *request) {
+	addCounts(m.received, req.sent)
+	addCounts(m.written, req.written)
+	m.admitted.Add(float64(len(req.undecided)))
+	m.taught.Add(float64(len(req.reply.Unknown)))
+	if req.rejected.Total() == 0 {
+		return
+	}
+	for reason, c := range req.rejected.Counts {
+		id := proto.Reason(reason).ID()
+		for _, t := range [...]struct {
+			name string
+			n    int
+		}{{"float", c.Samples}, {"histogram", c.Histograms}, {"exemplar", c.Exemplars}, {"metadata", c.Metadata}} {
+			if t.n > 0 {
+				m.discarded.WithLabelValues(t.name, id).Add(float64(t.n))
+			}
+		}
+	}
+}
+
+func addCounts(v *prometheus.CounterVec, c proto.Counts) {
+	if c.Samples > 0 {
+		v.WithLabelValues("float").Add(float64(c.Samples))
+	}
+	if c.Histograms > 0 {
+		v.WithLabelValues("histogram").Add(float64(c.Histograms))
+	}
+	if c.Exemplars > 0 {
+		v.WithLabelValues("exemplar").Add(float64(c.Exemplars))
+	}
+}

@@ -1,0 +1,168 @@
+// Package receiver takes remote-write requests from the wire to the ingesters.
+//
+//	handler.go    ServeHTTP: tenant, limits on bytes, snappy into a pooled buffer
+//	write.go      write: scan each series, find its verdict, append to the frame
+//	replicate.go  replicate: send the frame, teach labels an ingester does not know
+//	  └─ Ingester.Write
+//
+// What happens to a series depends only on its label bytes and the tenant's
+// limits, so the verdict is looked up by a hash of those bytes (admission.go):
+// labels are parsed once per series, not once per sample.
+package receiver
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/tenant"
+)
+
+// Ingester stores frames.
+type Ingester interface {
+	// Write stores what it can of f for the tenant and says in reply what became
+	// of the rest. It returns when everything counted as written is in the
+	// write-ahead log and visible to the next query. An error means that the
+	// request as a whole was not stored, or that it is unknown how much was: the
+	// sender may repeat it without harm. f and reply belong to the caller and are
+	// not kept; what f's pointers and strings lead to may be.
+	Write(ctx context.Context, tenant string, f *proto.Frame, reply *proto.Reply) error
+}
+
+// Config of a receiver.
+type Config struct {
+	MaxRequestBytes    int           `yaml:"max_request_bytes"`
+	MaxDecodedBytes    int           `yaml:"max_decoded_bytes"`
+	MaxSeries          int           `yaml:"max_series_per_request"`
+	MaxSymbols         int           `yaml:"max_symbols_per_request"`
+	AdmissionEntries   int           `yaml:"admission_entries_per_tenant"`
+	Timeout            time.Duration `yaml:"timeout"`
+	RequireContentType bool          `yaml:"require_content_type"`
+}
+
+// DefaultConfig returns the defaults.
+func DefaultConfig() Config {
+	return Config{
+		MaxRequestBytes:    16 << 20,         // compressed
+		MaxDecodedBytes:    32 << 20,         // checked against the declared length before anything is allocated
+		MaxSeries:          100_000,          // of one request
+		MaxSymbols:         500_000,          // of one remote-write 2.0 request
+		AdmissionEntries:   4 << 20,          // verdicts remembered per generation, two generations per tenant
+		Timeout:            20 * time.Second, // shorter than the 30 s after which Prometheus gives up
+		RequireContentType: false,            // true: a request without Content-Type is 415 rather than remote-write 1.0
+	}
+}
+
+// Validate reports every violation, each with its path below prefix, the value
+// and the rule.
+func (c *Config) Validate(prefix string) []error {
+	var errs []error
+	positive := func(name string, v int) {
+		if v < 1 {
+			errs = append(errs, fmt.Errorf("%s.%s: %d: must be at least 1", prefix, name, v))
+		}
+	}
+	positive("max_request_bytes", c.MaxRequestBytes)
+	positive("max_decoded_bytes", c.MaxDecodedBytes)
+	positive("max_series_per_request", c.MaxSeries)
+	positive("max_symbols_per_request", c.MaxSymbols)
+	positive("admission_entries_per_tenant", c.AdmissionEntries)
+	if c.MaxDecodedBytes > 1<<30 {
+		errs = append(errs, fmt.Errorf("%s.max_decoded_bytes: %d: must be at most %d", prefix, c.MaxDecodedBytes, 1<<30))
+	}
+	if c.Timeout <= 0 || c.Timeout > 30*time.Second {
+		errs = append(errs, fmt.Errorf("%s.timeout: %s: must be above 0 and at most 30s, the remote_timeout of Prometheus", prefix, c.Timeout))
+	}
+	return errs
+}
+
+// Deps are the collaborators of a Receiver.
+type Deps struct {
+	Ingester Ingester
+	Tenants  tenant.Resolver
+	Limits   func(tenant string) *tenant.Limits // the current snapshot; a new version is a new pointer
+	Logger   *slog.Logger
+	Registry prometheus.Registerer
+}
+
+var _ http.Handler = (*Receiver)(nil)
+
+// Receiver serves the remote-write endpoints. It is safe for concurrent use.
+type Receiver struct {
+	cfg Config
+	Deps
+	metrics *metrics
+
+	// secret seeds the hashes. Identities live only in memory, so in a single
+	// process it need not outlive it.
+	secret uint64
+
+	mu      sync.RWMutex
+	tenants map[string]*admissions // guarded by mu
+
+	lastLog atomic.Int64 // unix second of the last refusal logged
+}
+
+// New checks and wires; it starts nothing.
+func New(cfg Config, deps Deps) *Receiver {
+	r := &Receiver{cfg: cfg, Deps: deps, secret: rand.Uint64(), tenants: make(map[string]*admissions)}
+	r.metrics = newMetrics(deps.Registry, r.entries)
+	return r
+}
+
+// WriteV2 stores a remote-write 2.0 message that is not compressed.
+func (r *Receiver) WriteV2(ctx context.Context, tenantID string, message []byte) error {
+	req := newRequest()
+	defer req.release()
+	req.decoded = append(req.decoded[:0], message...)
+	if err := r.write(ctx, tenantID, proto.V2, req); err != nil {
+		return err
+	}
+	r.metrics.count(req)
+	if req.rejected.Total() > 0 {
+		return proto.Errorf(proto.KindBadData, req.rejected.Examples[0].Reason.ID(), "%s", partialBody(req))
+	}
+	return nil
+}
+
+func (r *Receiver) admissionsOf(tenantID string) *admissions {
+	r.mu.RLock()
+	a := r.tenants[tenantID]
+	r.mu.RUnlock()
+	if a != nil {
+		return a
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if a = r.tenants[tenantID]; a == nil {
+		a = newAdmissions(proto.TenantSeed(r.secret, tenantID), r.cfg.AdmissionEntries)
+		r.tenants[tenantID] = a
+	}
+	return a
+}
+
+// forget drops what is remembered of a tenant.
+func (r *Receiver) forget(tenantID string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.tenants, tenantID)
+}
+
+// entries is the number of verdicts remembered for all tenants.
+func (r *Receiver) entries() float64 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	n := 0
+	for _, a := range r.tenants {
+		n += a.entries()
+	}
+	return float64(n)
+}

@@ -1,0 +1,69 @@
+package receiver
+
+import (
+	"context"
+
+	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/tenant"
+)
+
+// replicate sends the request's frame to the ingester and counts what became of
+// it. Series that the ingester does not know are sent again with their labels.
+func (r *Receiver) replicate(ctx context.Context, tenantID string, lim *tenant.Limits, req *request) error {
+	if err := r.Ingester.Write(ctx, tenantID, &req.frame, &req.reply); err != nil {
+		return err
+	}
+	req.settle(&req.reply, req.origin)
+	for _, m := range req.learned {
+		req.series[m.series].metadata.Store(m.hash)
+	}
+	if len(req.reply.Unknown) == 0 {
+		return nil
+	}
+	var (
+		taught       proto.Frame
+		taughtOrigin []uint32
+		reply        proto.Reply
+	)
+	req.teach(lim, &taught, &taughtOrigin)
+	if err := r.Ingester.Write(ctx, tenantID, &taught, &reply); err != nil {
+		return err
+	}
+	req.settle(&reply, taughtOrigin)
+	if len(reply.Unknown) > 0 {
+		return proto.Errorf(proto.KindInternal, "weir-internal", "an ingester does not know %d series whose labels it was sent", len(reply.Unknown))
+	}
+	return nil
+}
+
+// settle takes over what an ingester answered about a frame whose series i is
+// the request's series origin[i].
+func (req *request) settle(reply *proto.Reply, origin []uint32) {
+	for _, h := range reply.Handles {
+		req.series[origin[h.Series]].handle.Store(h.Handle)
+	}
+	req.written.Add(reply.Written)
+	req.rejected.Merge(&reply.Rejected, func(i uint32) uint32 { return origin[i] })
+}
+
+// teach copies the series that the ingester does not know into f, with their
+// labels.
+func (req *request) teach(lim *tenant.Limits, f *proto.Frame, origin *[]uint32) {
+	unknown := req.reply.Unknown
+	var floats, histograms, exemplars uint32
+	for i, s := range req.frame.Series {
+		if len(unknown) > 0 && unknown[0] == uint32(i) {
+			unknown = unknown[1:]
+			ls, _, _ := req.admit(lim, &req.series[req.origin[i]].Series)
+			f.Labels = append(f.Labels, proto.SeriesLabels{Series: uint32(len(f.Series)), Labels: proto.CopyLabels(ls)})
+			*origin = append(*origin, req.origin[i])
+			f.Series = append(f.Series, s)
+			f.Floats = append(f.Floats, req.frame.Floats[floats:floats+s.Floats]...)
+			f.Histograms = append(f.Histograms, req.frame.Histograms[histograms:histograms+s.Histograms]...)
+			f.Exemplars = append(f.Exemplars, req.frame.Exemplars[exemplars:exemplars+s.Exemplars]...)
+		}
+		floats += s.Floats
+		histograms += s.Histograms
+		exemplars += s.Exemplars
+	}
+}

@@ -1,0 +1,334 @@
+package receiver
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/tenant"
+)
+
+// request is the working memory of one write request. It comes from a pool and
+// has one owner, the goroutine that serves the request.
+type request struct {
+	body, decoded []byte
+	scan          proto.Request
+	series        []scanned // the request's series, in order
+	undecided     []uint32  // indexes into series: no verdict, or one to move
+	frame         proto.Frame
+	origin        []uint32  // index into series of each frame series
+	learned       []learned // metadata in the frame that version 2 series brought
+	reply         proto.Reply
+
+	sent, written proto.Counts
+	rejected      proto.Rejections // examples name indexes into series
+
+	labels []labels.Label // scratch
+	canon  []byte         // scratch
+}
+
+// scanned is a series of a request and what becomes of it.
+type scanned struct {
+	proto.Series
+	*verdict
+}
+
+// learned is the hash of metadata that series said, to be remembered once the
+// ingester has it.
+type learned struct{ series, hash uint32 }
+
+// maxPooled is the size from which a buffer is left to the garbage collector
+// rather than kept for the next request, which will hardly need it.
+const maxPooled = 8 << 20
+
+var requests = sync.Pool{New: func() any { return new(request) }}
+
+func newRequest() *request { return requests.Get().(*request) }
+
+// release gives req back. Nothing may point into its buffers any more.
+func (req *request) release() {
+	proto.Poison(req.body)
+	proto.Poison(req.decoded)
+	if cap(req.body) > maxPooled || cap(req.decoded) > maxPooled || cap(req.series) > maxPooled/64 {
+		return
+	}
+	clear(req.series)
+	clear(req.labels[:cap(req.labels)])
+	req.series, req.undecided = req.series[:0], req.undecided[:0]
+	req.origin, req.learned = req.origin[:0], req.learned[:0]
+	req.frame.Reset()
+	req.reply.Reset()
+	req.rejected.Reset()
+	req.sent, req.written = proto.Counts{}, proto.Counts{}
+	requests.Put(req)
+}
+
+// write stores the decoded request and counts in req what became of it. An
+// error means that nothing may have been stored, and says whether the sender
+// should try again.
+func (r *Receiver) write(ctx context.Context, tenantID string, v proto.Version, req *request) error {
+	lim := r.Limits(tenantID)
+	adm := r.admissionsOf(tenantID)
+	adm.under(lim)
+	if err := req.scan.Reset(v, req.decoded, adm.seed, r.cfg.MaxSymbols); err != nil {
+		return err
+	}
+	if err := req.lookUp(adm, r.cfg.MaxSeries); err != nil {
+		return err
+	}
+	if len(req.undecided) > 0 {
+		req.decide(adm, lim)
+	}
+	if err := req.build(lim, time.Now()); err != nil {
+		return err
+	}
+	return r.replicate(ctx, tenantID, lim, req)
+}
+
+// lookUp scans every series of the request and finds its verdict.
+func (req *request) lookUp(adm *admissions, maxSeries int) error {
+	adm.mu.RLock()
+	defer adm.mu.RUnlock()
+	var next uint32
+	for {
+		var s scanned
+		more, err := req.scan.Next(&s.Series)
+		if err != nil {
+			return err
+		}
+		if !more {
+			return nil
+		}
+		if len(req.series) >= maxSeries {
+			return proto.Errorf(proto.KindTooLarge, "weir-too-many-series",
+				"the request has more than %d series (max_series_per_request); lower max_samples_per_send in the sender's queue_config", maxSeries)
+		}
+		old := false
+		if s.Cacheable() {
+			s.verdict, old = adm.find(s.Key, &next)
+		}
+		if s.verdict == nil || old {
+			req.undecided = append(req.undecided, uint32(len(req.series)))
+		}
+		req.series = append(req.series, s)
+	}
+}
+
+// decide passes the missing verdicts and remembers them. Labels of series that
+// are admitted for the first time go into the frame.
+func (req *request) decide(adm *admissions, lim *tenant.Limits) {
+	type decision struct {
+		id     proto.Hash
+		reason proto.Reason
+	}
+	decisions := make([]decision, len(req.undecided))
+	for n, i := range req.undecided {
+		s := &req.series[i]
+		if s.verdict != nil {
+			continue // known, in the old generation
+		}
+		ls, reason, _ := req.admit(lim, &s.Series)
+		decisions[n].reason = reason
+		if reason == proto.OK {
+			decisions[n].id, req.canon = proto.Identity(ls, adm.seed, req.canon)
+			req.frame.Labels = append(req.frame.Labels, proto.SeriesLabels{Series: i, Labels: proto.CopyLabels(ls)})
+		}
+	}
+	adm.mu.Lock()
+	defer adm.mu.Unlock()
+	for n, i := range req.undecided {
+		s, d := &req.series[i], decisions[n]
+		switch v := s.verdict; {
+		case v != nil:
+			s.verdict = adm.insert(lim, s.Key, v.id, v.reason, v.handle.Load(), v.metadata.Load())
+		case !s.Cacheable():
+			s.verdict = new(verdict).set(d.id, d.reason, proto.NoHandle, 0)
+		default:
+			s.verdict = adm.insert(lim, s.Key, d.id, d.reason, proto.NoHandle, 0)
+		}
+	}
+}
+
+// admit reads the labels of s and decides about them. The labels are views of
+// the request, valid until the next call.
+func (req *request) admit(lim *tenant.Limits, s *proto.Series) (canonical []labels.Label, reason proto.Reason, detail string) {
+	ls, reason := req.scan.AppendLabels(req.labels[:0], s)
+	req.labels = ls
+	switch reason {
+	case proto.OK:
+		return admit(lim, ls)
+	case proto.SymbolInvalid:
+		return nil, reason, "labels_refs has an odd number of references, or one beyond the symbol table"
+	default:
+		return nil, reason, "a label is not a valid protocol buffer message"
+	}
+}
+
+// build decodes the samples of the admitted series into the frame. It checks
+// what depends on the sample rather than on its series.
+func (req *request) build(lim *tenant.Limits, now time.Time) error {
+	f := &req.frame
+	newLabels := f.Labels
+	f.Labels = f.Labels[:0]
+	b := bounds{min: -1 << 63, max: now.Add(lim.FutureGrace).UnixMilli(), now: now, lim: lim}
+	if lim.PastGrace > 0 {
+		b.min = now.Add(-lim.PastGrace).UnixMilli()
+	}
+	for i := range req.series {
+		s := &req.series[i]
+		counts := s.Counts()
+		req.sent.Add(counts)
+		isNew := len(newLabels) > 0 && newLabels[0].Series == uint32(i)
+		if s.reason != proto.OK {
+			req.refuse(lim, uint32(i), counts)
+			continue
+		}
+		nf, nh, ne := len(f.Floats), len(f.Histograms), len(f.Exemplars)
+		if err := req.scan.AppendSamples(f, &s.Series, uint32(i), &req.rejected); err != nil {
+			return err
+		}
+		b.check(req, uint32(i), nf, nh, ne)
+		if isNew {
+			f.Labels = append(f.Labels, proto.SeriesLabels{Series: uint32(len(f.Series)), Labels: newLabels[0].Labels})
+			newLabels = newLabels[1:]
+		}
+		f.Series = append(f.Series, proto.FrameSeries{
+			ID: s.id, Handle: s.handle.Load(), Floats: uint32(len(f.Floats) - nf),
+			Histograms: uint32(len(f.Histograms) - nh), Exemplars: uint32(len(f.Exemplars) - ne),
+		})
+		req.origin = append(req.origin, uint32(i))
+		if h := req.scan.MetadataHash(&s.Series); h != 0 && h != s.verdict.metadata.Load() {
+			req.learnMetadata(lim, uint32(i), h)
+		}
+	}
+	return req.scan.MetadataV1(func(m proto.Metadata) { req.addMetadata(lim, 0, m) })
+}
+
+// refuse counts a series whose verdict is a refusal. A series that carries
+// nothing but labels or metadata counts as one piece of metadata.
+func (req *request) refuse(lim *tenant.Limits, i uint32, counts proto.Counts) {
+	s := &req.series[i]
+	if counts.Total() == 0 {
+		counts.Metadata = 1
+	}
+	req.rejected.Add(s.reason, counts, i, 0, func() string {
+		_, _, detail := req.admit(lim, &s.Series)
+		return detail
+	})
+}
+
+// bounds are what a sample must keep whatever its series.
+type bounds struct {
+	min, max int64 // ms
+	now      time.Time
+	lim      *tenant.Limits
+}
+
+// check drops from the end of the frame's columns, from nf, nh and ne on, what
+// is out of bounds, and counts it under series i.
+func (b *bounds) check(req *request, i uint32, nf, nh, ne int) {
+	f := &req.frame
+	for j := nf; j < len(f.Floats); j++ {
+		if t := f.Floats[j].T; t > b.max || t < b.min {
+			f.Floats = keep(f.Floats, nf, func(s *proto.Float) bool {
+				return b.inTime(req, i, s.T, proto.Counts{Samples: 1})
+			})
+			break
+		}
+	}
+	if nh < len(f.Histograms) {
+		f.Histograms = keep(f.Histograms, nh, func(h *proto.Histogram) bool {
+			return b.inTime(req, i, h.T, proto.Counts{Histograms: 1}) && b.histogram(req, i, h)
+		})
+	}
+	for j := ne; j < len(f.Exemplars); j++ {
+		if f.Exemplars[j].Ts > b.max {
+			last := f.Exemplars[j]
+			copy(f.Exemplars[j:], f.Exemplars[j+1:])
+			f.Exemplars = f.Exemplars[:len(f.Exemplars)-1]
+			b.inTime(req, i, last.Ts, proto.Counts{Exemplars: 1})
+			j--
+		}
+	}
+}
+
+// keep filters s[from:] in place.
+func keep[T any](s []T, from int, ok func(*T) bool) []T {
+	n := from
+	for j := from; j < len(s); j++ {
+		if ok(&s[j]) {
+			s[n] = s[j]
+			n++
+		}
+	}
+	clear(s[n:])
+	return s[:n]
+}
+
+func (b *bounds) inTime(req *request, i uint32, t int64, c proto.Counts) bool {
+	switch {
+	case t > b.max:
+		req.rejected.Add(proto.SampleTooFarInFuture, c, i, t, func() string {
+			return fmt.Sprintf("%s ahead of this server's clock, the limit future_grace is %s; check the sender's clock",
+				ago(b.now.UnixMilli(), t), b.lim.FutureGrace)
+		})
+	case t < b.min:
+		req.rejected.Add(proto.SampleTooOld, c, i, t, func() string {
+			return fmt.Sprintf("%s behind this server's clock, the limit past_grace is %s",
+				ago(t, b.now.UnixMilli()), b.lim.PastGrace)
+		})
+	default:
+		return true
+	}
+	return false
+}
+
+func ago(from, to int64) time.Duration { return time.Duration(to-from) * time.Millisecond }
+
+// histogram checks a native histogram and brings a resolution that is finer
+// than the store's to the store's finest.
+func (b *bounds) histogram(req *request, i uint32, h *proto.Histogram) bool {
+	one := proto.Counts{Histograms: 1}
+	if n := buckets(h); n > b.lim.MaxHistogramBuckets {
+		req.rejected.Add(proto.HistogramTooManyBuckets, one, i, h.T, func() string {
+			return fmt.Sprintf("%d buckets, the limit max_histogram_buckets is %d", n, b.lim.MaxHistogramBuckets)
+		})
+		return false
+	}
+	var err error
+	if h.H != nil {
+		if fine(h.H.Schema) {
+			err = h.H.ReduceResolution(histogram.ExponentialSchemaMax)
+		}
+		if err == nil {
+			err = h.H.Validate()
+		}
+	} else {
+		if fine(h.FH.Schema) {
+			err = h.FH.ReduceResolution(histogram.ExponentialSchemaMax)
+		}
+		if err == nil {
+			err = h.FH.Validate()
+		}
+	}
+	if err != nil {
+		req.rejected.Add(proto.HistogramInvalid, one, i, h.T, err.Error)
+	}
+	return err == nil
+}
+
+func fine(schema int32) bool {
+	return histogram.IsExponentialSchemaReserved(schema) && schema > histogram.ExponentialSchemaMax
+}
+
+func buckets(h *proto.Histogram) int {
+	if h.H != nil {
+		return len(h.H.PositiveBuckets) + len(h.H.NegativeBuckets)
+	}
+	return len(h.FH.PositiveBuckets) + len(h.FH.NegativeBuckets)
+}

@@ -1,0 +1,90 @@
+// Package tenant knows who a request belongs to and what that tenant may do.
+//
+//	HTTP headers ── Resolver ──> tenant id ── Overrides ──> *Limits (immutable)
+//
+// A tenant is an argument of every function that needs it, never a context
+// value.
+package tenant
+
+import (
+	"net/http"
+
+	"github.com/weir-metrics/weir/proto"
+)
+
+// Anonymous is the tenant of every request while auth.mode is "none".
+const Anonymous = "anonymous"
+
+// Header selects the tenant, as in Mimir, Cortex and Loki.
+const Header = "X-Scope-OrgID"
+
+// maxIDBytes is the limit of Mimir and Cortex, so that their ids and bucket
+// prefixes carry over.
+const maxIDBytes = 150
+
+// Mode is how a tenant is found in a request.
+type Mode string
+
+const (
+	// ModeNone serves one tenant, Anonymous, and ignores the header.
+	ModeNone Mode = "none"
+	// ModeHeader trusts Header, set by a proxy that the operator runs.
+	ModeHeader Mode = "header"
+)
+
+// Resolver finds the tenant of a request.
+type Resolver struct {
+	Mode Mode
+}
+
+// Resolve returns the tenant of a request with header h.
+func (r Resolver) Resolve(h http.Header) (string, error) {
+	if r.Mode == ModeNone {
+		return Anonymous, nil
+	}
+	id := h.Get(Header)
+	if id == "" {
+		return "", proto.Errorf(proto.KindUnauthenticated, "weir-tenant-missing",
+			"no tenant: send the %s header, or run with auth.mode: none for a single tenant", Header)
+	}
+	if err := ValidateID(id); err != nil {
+		return "", err
+	}
+	return id, nil
+}
+
+// ValidateID reports whether id may name a tenant: 1 to 150 bytes of
+// [A-Za-z0-9!-_.*'()], not "." or "..", and not starting with "__", which is
+// reserved for weir's own objects in a bucket.
+func ValidateID(id string) error {
+	const what = "weir-tenant-invalid"
+	switch {
+	case id == "":
+		return proto.Errorf(proto.KindBadData, what, "the tenant id is empty")
+	case len(id) > maxIDBytes:
+		return proto.Errorf(proto.KindBadData, what, "the tenant id has %d bytes, the limit is %d", len(id), maxIDBytes)
+	case id == "." || id == "..":
+		return proto.Errorf(proto.KindBadData, what, "the tenant id %q is a path component", id)
+	case len(id) >= 2 && id[:2] == "__":
+		return proto.Errorf(proto.KindBadData, what, "the tenant id %.20q starts with __, which is reserved", id)
+	}
+	for i := range len(id) {
+		if !validIDByte(id[i]) {
+			return proto.Errorf(proto.KindBadData, what,
+				"the tenant id has the byte %q at offset %d; allowed are letters, digits and !-_.*'()", id[i], i)
+		}
+	}
+	return nil
+}
+
+func validIDByte(c byte) bool {
+	switch {
+	case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		return true
+	}
+	switch c {
+	case '!', '-', '_', '.', '*', '\'', '(', ')':
+		return true
+	}
+	return false
+}
