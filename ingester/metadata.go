@@ -29,12 +29,12 @@ const metadataFile = "metadata.json"
 type metadataStore struct {
 	mu       sync.RWMutex
 	families map[string][]metadata.Metadata // newest statement first; guarded by mu
-	dropped  int                            // statements about families beyond the limit; guarded by mu
 	dirty    bool                           // guarded by mu
 }
 
-// add takes statements over. Families beyond the limit are counted, not kept.
-func (s *metadataStore) add(ms []proto.Metadata, lim *tenant.Limits) {
+// add takes statements over and returns how many it did not, because they are of
+// new families beyond the limit.
+func (s *metadataStore) add(ms []proto.Metadata, lim *tenant.Limits) (dropped int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, m := range ms {
@@ -43,7 +43,7 @@ func (s *metadataStore) add(ms []proto.Metadata, lim *tenant.Limits) {
 			continue
 		}
 		if len(known) == 0 && len(s.families) >= lim.MaxMetadataEntries {
-			s.dropped++
+			dropped++
 			continue
 		}
 		if s.families == nil {
@@ -54,6 +54,7 @@ func (s *metadataStore) add(ms []proto.Metadata, lim *tenant.Limits) {
 		s.families[m.Family] = known[:min(len(known), perFamily)]
 		s.dirty = true
 	}
+	return dropped
 }
 
 // get returns the statements about one family, or about all when it is empty.

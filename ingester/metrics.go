@@ -8,6 +8,7 @@ import (
 type metrics struct {
 	maintenanceFailures prometheus.Counter
 	late                prometheus.Counter
+	metadataDropped     prometheus.Counter
 }
 
 func newMetrics(i *Ingester) *metrics {
@@ -33,14 +34,6 @@ func newMetrics(i *Ingester) *metrics {
 		Help: "Series whose identity is known without labels, over all tenants.",
 	}, sum(func(t *tenantDB) float64 { return float64(t.series.len()) }))
 	f.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "weir_ingester_metadata_dropped",
-		Help: "Statements about metric families beyond max_metadata_entries since the start, over all tenants.",
-	}, sum(func(t *tenantDB) float64 {
-		t.metadata.mu.RLock()
-		defer t.metadata.mu.RUnlock()
-		return float64(t.metadata.dropped)
-	}))
-	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "weir_ingester_blocks",
 		Help: "Blocks on local disk, over all tenants.",
 	}, sum(func(t *tenantDB) float64 { return float64(len(t.db.Blocks())) }))
@@ -52,6 +45,10 @@ func newMetrics(i *Ingester) *metrics {
 		maintenanceFailures: f.NewCounter(prometheus.CounterOpts{
 			Name: "weir_ingester_maintenance_failures_total",
 			Help: "Attempts to cut a tenant's head into blocks that failed.",
+		}),
+		metadataDropped: f.NewCounter(prometheus.CounterOpts{
+			Name: "weir_ingester_metadata_dropped_total",
+			Help: "Statements about new metric families beyond max_metadata_entries, which are not kept.",
 		}),
 		late: f.NewCounter(prometheus.CounterOpts{
 			Name: "weir_ingester_late_samples_total",

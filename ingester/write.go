@@ -59,7 +59,7 @@ func (i *Ingester) Write(ctx context.Context, tenantID string, f *proto.Frame, r
 		}
 	}
 	if len(f.Metadata) > 0 {
-		t.metadata.add(f.Metadata, t.limits())
+		i.metrics.metadataDropped.Add(float64(t.metadata.add(f.Metadata, t.limits())))
 		reply.Written.Metadata += len(f.Metadata)
 	}
 	return nil

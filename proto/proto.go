@@ -53,6 +53,9 @@ func uvarint(b []byte, p int) (uint64, int) {
 	return uvarintLong(b, p)
 }
 
+// Not inlined, so that what calls it for the rare case can be.
+//
+//go:noinline
 func uvarintLong(b []byte, p int) (uint64, int) {
 	var v uint64
 	for shift := uint(0); shift < 64 && p < len(b); shift += 7 {
@@ -72,33 +75,22 @@ func uvarintLong(b []byte, p int) (uint64, int) {
 // span reads a length at b[p] and returns the bounds of the bytes it announces,
 // or a negative end.
 func span(b []byte, p int) (start, end int) {
-	n, p := uvarint(b, p)
+	if p < len(b) && b[p] < 0x80 {
+		if end = p + 1 + int(b[p]); end <= len(b) {
+			return p + 1, end
+		}
+		return 0, -1
+	}
+	return spanLong(b, p)
+}
+
+//go:noinline
+func spanLong(b []byte, p int) (start, end int) {
+	n, p := uvarintLong(b, p)
 	if p < 0 || n > uint64(len(b)-p) {
 		return 0, -1
 	}
 	return p, p + int(n)
-}
-
-// skip returns the position behind a field's value, or a negative one.
-func skip(b []byte, p int, wire int) int {
-	switch wire {
-	case wireVarint:
-		_, p = uvarint(b, p)
-		return p
-	case wireI64:
-		p += 8
-	case wireI32:
-		p += 4
-	case wireBytes:
-		_, p = span(b, p)
-		return p
-	default:
-		return -1
-	}
-	if p > len(b) {
-		return -1
-	}
-	return p
 }
 
 // field is one protocol buffer field. For wireBytes, val holds its bytes; for

@@ -28,7 +28,6 @@ const (
 	ExemplarWithoutSeries
 	MetadataInvalid
 	MetadataTooLong
-	MetadataTooMany
 
 	// Reasons is the number of reasons.
 	Reasons
@@ -58,7 +57,6 @@ var reasonIDs = [Reasons]string{
 	ExemplarWithoutSeries:   "weir-exemplar-without-series",
 	MetadataInvalid:         "weir-metadata-invalid",
 	MetadataTooLong:         "weir-metadata-too-long",
-	MetadataTooMany:         "weir-metadata-too-many",
 }
 
 // ID returns the stable id of r.

@@ -23,16 +23,15 @@ type Request struct {
 	seed    uint64
 
 	// Of version 2: where each symbol lies, and its hash.
-	symbols []symbol
+	symbols []byteRange
 	hashes  []uint64
-	keyBuf  []byte
 
 	metadata []byteRange // of version 1: messages of WriteRequest.metadata
+	gathered []byte      // labels of series whose labels do not lie together
 }
 
+// byteRange is a part of the request's buffer.
 type byteRange struct{ start, end uint32 }
-
-type symbol byteRange
 
 // Series is one time series of a Request. Its byte ranges point into the
 // request's buffer.
@@ -43,10 +42,11 @@ type Series struct {
 	// Floats, Histograms and Exemplars count the series' samples.
 	Floats, Histograms, Exemplars uint32
 
-	labels []byte    // version 1: Label fields; version 2: packed refs
-	rest   byteRange // the fields after the labels
-	meta   byteRange // version 2: the metadata message
-	broken bool      // version 2: refs odd in number or out of range
+	labels   byteRange // version 1: Label fields; version 2: packed refs
+	rest     byteRange // the fields after the labels
+	meta     byteRange // version 2: the metadata message
+	gathered bool      // labels is a part of Request.gathered instead
+	broken   bool      // version 2: refs odd in number or out of range
 }
 
 // Counts of the series' samples by kind.
@@ -68,7 +68,7 @@ func Malformed() error { return errMalformed }
 // maxSymbols bounds the symbol table of version 2.
 func (r *Request) Reset(v Version, buf []byte, seed uint64, maxSymbols int) error {
 	r.version, r.buf, r.pos, r.seed = v, buf, 0, seed
-	r.symbols, r.hashes, r.metadata = r.symbols[:0], r.hashes[:0], r.metadata[:0]
+	r.symbols, r.hashes, r.metadata, r.gathered = r.symbols[:0], r.hashes[:0], r.metadata[:0], r.gathered[:0]
 	if uint64(len(buf)) > 1<<31 {
 		return Errorf(KindTooLarge, "weir-request-too-large", "the decoded request has %d bytes, the limit is 2 GiB", len(buf))
 	}
@@ -81,29 +81,32 @@ func (r *Request) Reset(v Version, buf []byte, seed uint64, maxSymbols int) erro
 // readSymbols finds and hashes every symbol. A sender writes them before the
 // series, but protocol buffers allow any order.
 func (r *Request) readSymbols(maxSymbols int) error {
+	r.pos = len(r.buf)
 	for p := 0; p < len(r.buf); {
 		if r.buf[p] == tag(5, wireBytes) {
+			r.pos = min(r.pos, p) // the first series
 			if _, p = span(r.buf, p+1); p < 0 {
 				return errMalformed
 			}
 			continue
 		}
-		var f field
-		if p = f.next(r.buf, p); p < 0 {
-			return errMalformed
-		}
-		if f.id != 4 {
+		if r.buf[p] != tag(4, wireBytes) {
+			var f field
+			if p = f.next(r.buf, p); p < 0 || f.id == 4 && f.wire != wireBytes {
+				return errMalformed
+			}
 			continue
 		}
-		if f.wire != wireBytes {
+		var start int
+		if start, p = span(r.buf, p+1); p < 0 {
 			return errMalformed
 		}
 		if len(r.symbols) >= maxSymbols {
 			return Errorf(KindTooLarge, "weir-too-many-symbols",
 				"the request has more than %d symbols (max_symbols_per_request); lower max_samples_per_send in the sender's queue_config", maxSymbols)
 		}
-		r.symbols = append(r.symbols, symbol{uint32(p - len(f.val)), uint32(p)})
-		r.hashes = append(r.hashes, xxh3.HashSeed(f.val, r.seed))
+		r.symbols = append(r.symbols, byteRange{uint32(start), uint32(p)})
+		r.hashes = append(r.hashes, xxh3.HashSeed(r.buf[start:p], r.seed))
 	}
 	if len(r.symbols) > 0 && r.symbols[0].start != r.symbols[0].end {
 		return Errorf(KindBadData, "weir-request-malformed", "the first symbol of a remote-write 2.0 request must be the empty string")
@@ -143,25 +146,23 @@ func (r *Request) Next(s *Series) (bool, error) {
 
 // scan reads the time series message at buf[start:end].
 func (r *Request) scan(s *Series, start, end int) error {
-	const label = 1<<3 | wireBytes
-	b := r.buf[:end]
-	*s = Series{rest: byteRange{uint32(start), uint32(end)}}
-	p := start
+	b, p := r.buf[:end], start
+	*s = Series{}
 	if r.version == V1 {
-		for p < end && b[p] == label {
+		for p < end && b[p] == tag(1, wireBytes) {
 			if _, p = span(b, p+1); p < 0 {
 				return errMalformed
 			}
 		}
-		s.labels = b[start:p]
-	} else if p < end && b[p] == label {
+		s.labels = byteRange{uint32(start), uint32(p)}
+	} else if p < end && b[p] == tag(1, wireBytes) {
 		var from int
 		if from, p = span(b, p+1); p < 0 {
 			return errMalformed
 		}
-		s.labels = b[from:p]
+		s.labels = byteRange{uint32(from), uint32(p)}
 	}
-	s.rest.start = uint32(p)
+	s.rest = byteRange{uint32(p), uint32(end)}
 	scattered, err := r.scanRest(s, b, p)
 	if err != nil {
 		return err
@@ -172,10 +173,19 @@ func (r *Request) scan(s *Series, start, end int) error {
 		}
 	}
 	if r.version == V1 {
-		s.Key = hashBytes(s.labels, r.seed)
+		s.Key = hashBytes(r.labelBytes(s), r.seed)
 		return nil
 	}
 	return r.keyOfRefs(s)
+}
+
+// labelBytes are the Label fields of s in version 1, its packed references in
+// version 2.
+func (r *Request) labelBytes(s *Series) []byte {
+	if s.gathered {
+		return r.gathered[s.labels.start:s.labels.end]
+	}
+	return r.buf[s.labels.start:s.labels.end]
 }
 
 // scanRest counts what follows the labels; scattered means that more of the
@@ -189,6 +199,14 @@ func (r *Request) scanRest(s *Series, b []byte, p int) (scattered bool, err erro
 			s.Floats++
 			continue
 		}
+		if b[p] == tag(5, wireBytes) && r.version == V2 {
+			var start int
+			if start, p = span(b, p+1); p < 0 {
+				return false, errMalformed
+			}
+			s.meta = byteRange{uint32(start), uint32(p)}
+			continue
+		}
 		var f field
 		if p = f.next(b, p); p < 0 {
 			return false, errMalformed
@@ -197,11 +215,9 @@ func (r *Request) scanRest(s *Series, b []byte, p int) (scattered bool, err erro
 		case f.id == 1:
 			scattered = true
 		case f.id > 5 || (f.id == 5 && r.version == V1):
-			continue // unknown to us, or reserved
-		case f.wire != wireBytes:
+			// Unknown to us, or reserved.
+		case f.wire != wireBytes || f.id == 5:
 			return false, errMalformed
-		case f.id == 5:
-			s.meta = byteRange{uint32(p - len(f.val)), uint32(p)}
 		case (f.id == 3) == (r.version == V1):
 			s.Exemplars++
 		default:
@@ -211,11 +227,12 @@ func (r *Request) scanRest(s *Series, b []byte, p int) (scattered bool, err erro
 	return scattered, nil
 }
 
-// gather collects labels that do not lie together, as protocol buffers allow,
-// into memory of their own. No known sender does this.
+// gather collects labels that do not lie together, as protocol buffers allow.
+// No known sender does this.
 func (r *Request) gather(s *Series, start, end int) error {
 	s.rest.start = uint32(start)
-	var out []byte
+	out := r.gathered
+	s.labels.start = uint32(len(out))
 	for p := start; p < end; {
 		from := p
 		var f field
@@ -232,31 +249,43 @@ func (r *Request) gather(s *Series, start, end int) error {
 			return errMalformed
 		}
 	}
-	s.labels = out
+	s.labels.end, s.gathered = uint32(len(out)), true
+	r.gathered = out
 	return nil
 }
 
-// keyOfRefs hashes the hashes of the symbols that a version 2 series refers to.
+// keyOfRefs makes the key of a version 2 series from the hashes of the symbols
+// that it refers to: two polynomials over the names and two over the values, as
+// four chains that the processor multiplies side by side. The symbols' hashes
+// are secret, so the polynomials need not be strong: for other symbols they are
+// equal by chance only.
 func (r *Request) keyOfRefs(s *Series) error {
-	buf, n := r.keyBuf[:0], 0
-	for p := 0; p < len(s.labels); n++ {
-		var ref uint64
-		if c := s.labels[p]; c < 0x80 {
-			ref, p = uint64(c), p+1
-		} else if ref, p = uvarintLong(s.labels, p); p < 0 {
-			return errMalformed
+	const m1, m2 = 0x9e3779b97f4a7c15, 0xc2b2ae3d27d4eb4f
+	var a, b, c, d uint64 // a and c take this reference, b and d the one before and after
+	refs, hashes := r.labelBytes(s), r.hashes
+	n := 0
+	for p := 0; p < len(refs); n++ {
+		ref := uint64(refs[p])
+		p++
+		if ref >= 0x80 {
+			if p < len(refs) && refs[p] < 0x80 {
+				ref = ref&0x7f | uint64(refs[p])<<7
+				p++
+			} else if ref, p = uvarintLong(refs, p-1); p < 0 {
+				return errMalformed
+			}
 		}
-		if ref >= uint64(len(r.hashes)) {
+		if ref >= uint64(len(hashes)) {
 			s.broken = true
 			continue
 		}
-		buf = binary.LittleEndian.AppendUint64(buf, r.hashes[ref])
+		h := hashes[ref]
+		a, b = b, a*m1+h
+		c, d = d, c*m2+h
 	}
-	r.keyBuf = buf
-	if n%2 != 0 {
-		s.broken = true
-	}
-	s.Key = hashBytes(buf, r.seed)
+	s.broken = s.broken || n%2 != 0
+	lo := (a*m2 + b) * m1
+	s.Key = Hash{Hi: c*m1 + d, Lo: lo ^ lo>>32}
 	return nil
 }
 
@@ -268,11 +297,12 @@ func (r *Request) AppendLabels(dst []labels.Label, s *Series) ([]labels.Label, R
 		if s.broken {
 			return dst, SymbolInvalid
 		}
-		return r.resolve(dst, s.labels)
+		return r.resolve(dst, r.labelBytes(s))
 	}
-	for p := 0; p < len(s.labels); {
+	b := r.labelBytes(s)
+	for p := 0; p < len(b); {
 		var f field
-		if p = f.next(s.labels, p); p < 0 {
+		if p = f.next(b, p); p < 0 {
 			return dst, LabelsMalformed
 		}
 		l, ok := readLabel(f.val)

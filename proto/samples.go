@@ -16,8 +16,10 @@ import (
 // rej, under index series, and not appended.
 func (r *Request) AppendSamples(f *Frame, s *Series, series uint32, rej *Rejections) error {
 	b := r.buf[:s.rest.end]
-	for p := int(s.rest.start); p < len(b); {
+	left := s.Floats + s.Histograms + s.Exemplars
+	for p := int(s.rest.start); left > 0; {
 		if b[p] == tag(2, wireBytes) {
+			left--
 			var start int
 			if start, p = span(b, p+1); p < 0 {
 				return errMalformed
@@ -36,6 +38,7 @@ func (r *Request) AppendSamples(f *Frame, s *Series, series uint32, rej *Rejecti
 		if fd.id != 3 && fd.id != 4 {
 			continue
 		}
+		left--
 		if (fd.id == 3) == (r.version == V1) {
 			if err := r.appendExemplar(f, fd.val, series, rej); err != nil {
 				return err
@@ -223,21 +226,20 @@ func (r *Request) MetadataV1(yield func(Metadata)) error {
 // metadataFields reads the metadata message of a version 2 series.
 func (r *Request) metadataFields(s *Series) (typ, help, unit uint64, ok bool) {
 	b := r.buf[s.meta.start:s.meta.end]
-	for p := 0; p < len(b); {
-		var f field
-		if p = f.next(b, p); p < 0 {
+	for p := 0; p >= 0 && p < len(b); {
+		switch b[p] {
+		case tag(1, wireVarint):
+			typ, p = uvarint(b, p+1)
+		case tag(3, wireVarint):
+			help, p = uvarint(b, p+1)
+		case tag(4, wireVarint):
+			unit, p = uvarint(b, p+1)
+		default:
+			var f field
+			p = f.next(b, p)
+		}
+		if p < 0 {
 			return 0, 0, 0, false
-		}
-		if f.wire != wireVarint {
-			continue
-		}
-		switch f.id {
-		case 1:
-			typ = f.num
-		case 3:
-			help = f.num
-		case 4:
-			unit = f.num
 		}
 	}
 	return typ, help, unit, help < uint64(len(r.symbols)) && unit < uint64(len(r.symbols))

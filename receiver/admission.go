@@ -60,7 +60,7 @@ func admit(lim *tenant.Limits, ls []labels.Label) (canonical []labels.Label, rea
 
 func checkLabel(lim *tenant.Limits, l labels.Label) (proto.Reason, string) {
 	scheme := model.UTF8Validation
-	if lim.LegacyMetricNamesOnly {
+	if lim.LegacyNamesOnly {
 		scheme = model.LegacyValidation
 	}
 	switch {

@@ -108,8 +108,8 @@ func (r *Receiver) failure(w http.ResponseWriter, hr *http.Request, tenantID str
 func partialBody(req *request) string {
 	var b strings.Builder
 	first := req.rejected.Examples[0]
-	fmt.Fprintf(&b, "%s: refused %d of %d samples, stored the rest. %s", first.Reason.ID(),
-		req.rejected.Total(), req.sent.Total()+req.rejected.Counts[first.Reason].Metadata, req.describe(first))
+	fmt.Fprintf(&b, "%s: refused %d samples of this request, stored %d. %s", first.Reason.ID(),
+		req.rejected.Total(), req.written.Total(), req.describe(first))
 	for _, e := range req.rejected.Examples[1:] {
 		if b.Len() > 700 {
 			break

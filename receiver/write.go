@@ -50,15 +50,14 @@ var requests = sync.Pool{New: func() any { return new(request) }}
 
 func newRequest() *request { return requests.Get().(*request) }
 
-// release gives req back. Nothing may point into its buffers any more.
+// release gives req back. Nothing may point into its buffers any more. The
+// verdicts it points to stay until the next request overwrites them.
 func (req *request) release() {
 	proto.Poison(req.body)
 	proto.Poison(req.decoded)
 	if cap(req.body) > maxPooled || cap(req.decoded) > maxPooled || cap(req.series) > maxPooled/64 {
 		return
 	}
-	clear(req.series)
-	clear(req.labels[:cap(req.labels)])
 	req.series, req.undecided = req.series[:0], req.undecided[:0]
 	req.origin, req.learned = req.origin[:0], req.learned[:0]
 	req.frame.Reset()

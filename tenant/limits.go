@@ -9,33 +9,33 @@ import (
 // new version is a new pointer, and caches of decisions made under the old one
 // compare that pointer.
 type Limits struct {
-	MaxLabelsPerSeries    int           `yaml:"max_labels_per_series"`
-	MaxLabelNameBytes     int           `yaml:"max_label_name_bytes"`
-	MaxLabelValueBytes    int           `yaml:"max_label_value_bytes"`
-	MaxHistogramBuckets   int           `yaml:"max_histogram_buckets"`
-	MaxExemplars          int           `yaml:"max_exemplars"`
-	MaxMetadataEntries    int           `yaml:"max_metadata_entries"`
-	MaxMetadataBytes      int           `yaml:"max_metadata_bytes"`
-	OutOfOrderWindow      time.Duration `yaml:"out_of_order_window"`
-	FutureGrace           time.Duration `yaml:"future_grace"`
-	PastGrace             time.Duration `yaml:"past_grace"`
-	LegacyMetricNamesOnly bool          `yaml:"legacy_names_only"`
+	MaxLabelsPerSeries  int           `yaml:"max_labels_per_series"`
+	MaxLabelNameBytes   int           `yaml:"max_label_name_bytes"`
+	MaxLabelValueBytes  int           `yaml:"max_label_value_bytes"`
+	MaxHistogramBuckets int           `yaml:"max_histogram_buckets"`
+	MaxExemplars        int           `yaml:"max_exemplars"`
+	MaxMetadataEntries  int           `yaml:"max_metadata_entries"`
+	MaxMetadataBytes    int           `yaml:"max_metadata_bytes"`
+	OutOfOrderWindow    time.Duration `yaml:"out_of_order_window"`
+	FutureGrace         time.Duration `yaml:"future_grace"`
+	PastGrace           time.Duration `yaml:"past_grace"`
+	LegacyNamesOnly     bool          `yaml:"legacy_names_only"`
 }
 
 // DefaultLimits returns the limits of a tenant that has none of its own.
 func DefaultLimits() Limits {
 	return Limits{
-		MaxLabelsPerSeries:    64,
-		MaxLabelNameBytes:     1024,
-		MaxLabelValueBytes:    4096,
-		MaxHistogramBuckets:   1000,             // of one native histogram, positive plus negative
-		MaxExemplars:          100_000,          // kept in memory, oldest go first
-		MaxMetadataEntries:    100_000,          // metric families with help texts
-		MaxMetadataBytes:      4096,             // name, help and unit of one metric family
-		OutOfOrderWindow:      10 * time.Minute, // behind the newest sample of the tenant
-		FutureGrace:           10 * time.Minute, // ahead of our clock
-		PastGrace:             0,                // behind our clock; 0: as far as the store takes it
-		LegacyMetricNamesOnly: false,            // true: refuse UTF-8 metric and label names
+		MaxLabelsPerSeries:  64,
+		MaxLabelNameBytes:   1024,
+		MaxLabelValueBytes:  4096,
+		MaxHistogramBuckets: 1000,             // of one native histogram, positive plus negative
+		MaxExemplars:        100_000,          // kept in memory, oldest go first
+		MaxMetadataEntries:  100_000,          // metric families with help texts
+		MaxMetadataBytes:    4096,             // name, help and unit of one metric family
+		OutOfOrderWindow:    10 * time.Minute, // behind the newest sample of the tenant
+		FutureGrace:         10 * time.Minute, // ahead of our clock
+		PastGrace:           336 * time.Hour,  // behind our clock, 14 days: within the retention, or it would be gone at once; 0: no bound
+		LegacyNamesOnly:     false,            // true: refuse UTF-8 metric and label names
 	}
 }
 
