@@ -76,7 +76,8 @@ func (w *write) commitLate(ctx context.Context, t *tenantDB) error {
 // appendLate decides the late samples of one series, in order of time.
 func (w *write) appendLate(ctx context.Context, t *tenantDB, app storage.AppenderV2, samples []late) (written proto.Counts, err error) {
 	e := w.entries[samples[0].series]
-	var past *storedSamples // what is stored already, read when first needed
+	ls := w.findLabels(samples[0].series) // empty when the series is known by reference
+	var past *storedSamples               // what is stored already, read when first needed
 	for i, s := range samples {
 		if i > 0 && samples[i-1].t == s.t {
 			// Twice in one request: the first was decided just now.
@@ -88,10 +89,10 @@ func (w *write) appendLate(ctx context.Context, t *tenantDB, app storage.Appende
 			continue
 		}
 		st, v, h, fh := w.sample(s)
-		_, err := app.Append(storage.SeriesRef(e.ref.Load()), labels.EmptyLabels(), st, s.t, v, h, fh, newerOnly)
+		ref, err := app.Append(storage.SeriesRef(e.ref.Load()), ls, st, s.t, v, h, fh, newerOnly)
 		if errors.Is(err, storage.ErrOutOfOrderSample) {
 			if past == nil {
-				if past, err = t.read(ctx, storage.SeriesRef(e.ref.Load()), s.t, samples[len(samples)-1].t); err != nil {
+				if past, err = t.read(ctx, storage.SeriesRef(e.ref.Load()), ls, s.t, samples[len(samples)-1].t); err != nil {
 					return written, err
 				}
 			}
@@ -103,16 +104,14 @@ func (w *write) appendLate(ctx context.Context, t *tenantDB, app storage.Appende
 				}
 				continue
 			}
-			_, err = app.Append(storage.SeriesRef(e.ref.Load()), labels.EmptyLabels(), st, s.t, v, h, fh, storage.AOptions{})
+			ref, err = app.Append(storage.SeriesRef(e.ref.Load()), ls, st, s.t, v, h, fh, storage.AOptions{})
 		}
 		switch {
 		case err == nil:
+			e.ref.Store(uint64(ref))
 			written.Add(s.counts())
 		case errors.Is(err, tsdb.ErrInvalidSample):
-			// The head dropped the series, so none of its samples was stored.
-			e.forget()
-			at, _ := slices.BinarySearch(w.reply.Unknown, s.series)
-			w.reply.Unknown = slices.Insert(w.reply.Unknown, at, s.series)
+			w.forget(e, s.series)
 			return proto.Counts{}, nil
 		case errors.Is(err, storage.ErrTooOldSample), errors.Is(err, storage.ErrOutOfBounds), errors.Is(err, storage.ErrOutOfOrderSample):
 			w.reply.Rejected.Add(proto.SampleOutOfOrder, s.counts(), s.series, s.t, func() string {
@@ -170,13 +169,16 @@ func (p *storedSamples) equals(t int64, v float64, h *histogram.Histogram, fh *h
 	return sameValue(v, h, fh, stored, p.histograms[t], p.fhs[t])
 }
 
-// read returns the samples of a series between mint and maxt, from memory and
-// blocks.
-func (t *tenantDB) read(ctx context.Context, ref storage.SeriesRef, mint, maxt int64) (*storedSamples, error) {
+// read returns the samples between mint and maxt, from memory and blocks, of the
+// series with labels ls or, where these are empty, of the one in the head that
+// ref leads to.
+func (t *tenantDB) read(ctx context.Context, ref storage.SeriesRef, ls labels.Labels, mint, maxt int64) (*storedSamples, error) {
 	out := &storedSamples{floats: map[int64]float64{}, histograms: map[int64]*histogram.Histogram{}, fhs: map[int64]*histogram.FloatHistogram{}}
-	ls, ok := t.labelsOf(ref)
-	if !ok {
-		return out, nil
+	if ls.IsEmpty() {
+		var ok bool
+		if ls, ok = t.labelsOf(ref); !ok {
+			return out, nil
+		}
 	}
 	q, err := t.db.Querier(mint, maxt)
 	if err != nil {

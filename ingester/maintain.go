@@ -42,6 +42,12 @@ func (t *tenantDB) maintain(ctx context.Context, now time.Time, spread time.Dura
 	if err := t.metadata.save(t.dir); err != nil {
 		return err
 	}
+	if t.replayedLate {
+		if err := t.db.CompactOOOHead(ctx); err != nil {
+			return fmt.Errorf("cut out-of-order samples of before the start: %w", err)
+		}
+		t.replayedLate = false
+	}
 	head := t.db.Head()
 	if head.NumSeries() == 0 || head.MaxTime()-head.MinTime() <= t.blockMS/2*3 {
 		t.compactable = time.Time{}

@@ -9,6 +9,7 @@ type metrics struct {
 	maintenanceFailures prometheus.Counter
 	late                prometheus.Counter
 	metadataDropped     prometheus.Counter
+	exemplarsDropped    prometheus.Counter
 }
 
 func newMetrics(i *Ingester) *metrics {
@@ -49,6 +50,10 @@ func newMetrics(i *Ingester) *metrics {
 		metadataDropped: f.NewCounter(prometheus.CounterOpts{
 			Name: "weir_ingester_metadata_dropped_total",
 			Help: "Statements about new metric families beyond max_metadata_entries, which are not kept.",
+		}),
+		exemplarsDropped: f.NewCounter(prometheus.CounterOpts{
+			Name: "weir_ingester_exemplars_dropped_total",
+			Help: "Exemplars of tenants whose limit max_exemplars is 0, answered as written and not kept.",
 		}),
 		late: f.NewCounter(prometheus.CounterOpts{
 			Name: "weir_ingester_late_samples_total",

@@ -1,6 +1,7 @@
 package ingester
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -45,8 +46,9 @@ type tenantDB struct {
 	applied   atomic.Pointer[tenant.Limits]
 	exemplars atomic.Bool // the exemplar buffer has its full size
 
-	maintenance sync.Mutex // held while blocks are cut
-	compactable time.Time  // since when the head could be cut; guarded by maintenance
+	maintenance  sync.Mutex // held while blocks are cut
+	compactable  time.Time  // since when the head could be cut; guarded by maintenance
+	replayedLate bool       // the out-of-order log was rewritten at start; guarded by maintenance
 
 	droppedMu sync.Mutex
 	dropped   map[storage.SeriesRef]struct{} // by the head, not yet swept; guarded by droppedMu
@@ -67,7 +69,13 @@ func (i *Ingester) openTenant(id string) (*tenantDB, error) {
 	if _, err := os.Stat(filepath.Join(t.dir, exemplarsFile)); err == nil {
 		t.exemplars.Store(true)
 	}
-	db, err := tsdb.Open(t.dir, t.log, nil, i.tsdbOptions(t, lim), nil)
+	o := i.tsdbOptions(t, lim)
+	found, err := dropMarkers(t.dir, o.WALSegmentSize, o.WALCompression)
+	if err != nil {
+		t.log.Warn("the out-of-order log cannot be rewritten, the TSDB will repair it", "err", err)
+	}
+	t.replayedLate = found
+	db, err := tsdb.Open(t.dir, slog.New(quiet{t.log.Handler()}), nil, o, nil)
 	if err != nil {
 		return nil, fmt.Errorf("open the TSDB of tenant %s: %w", id, err)
 	}
@@ -86,6 +94,7 @@ func (i *Ingester) tsdbOptions(t *tenantDB, lim *tenant.Limits) *tsdb.Options {
 	o.RetentionDuration = i.cfg.Retention.Milliseconds()
 	o.WALCompression = i.cfg.WALCompression
 	o.StripeSize = i.cfg.StripeSize
+	o.HeadChunksWriteBufferSize = chunks.MinWriteBufferSize // the default takes 4 MiB of every tenant
 	o.NoLockfile = true // the directory above is locked
 	o.IsolationDisabled = true
 	o.EnableOverlappingCompaction = false
@@ -196,3 +205,21 @@ func (t *tenantDB) PostDeletion(gone map[chunks.HeadSeriesRef]labels.Labels) {
 		t.dropped[storage.SeriesRef(ref)] = struct{}{}
 	}
 }
+
+// quiet shows a TSDB's informational messages at debug level only: with
+// thousands of tenants they would bury everything else.
+type quiet struct{ slog.Handler }
+
+// Enabled implements slog.Handler.
+func (q quiet) Enabled(ctx context.Context, l slog.Level) bool {
+	if l == slog.LevelInfo {
+		l = slog.LevelDebug
+	}
+	return q.Handler.Enabled(ctx, l)
+}
+
+// WithAttrs implements slog.Handler.
+func (q quiet) WithAttrs(attrs []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(attrs)} }
+
+// WithGroup implements slog.Handler.
+func (q quiet) WithGroup(name string) slog.Handler { return quiet{q.Handler.WithGroup(name)} }

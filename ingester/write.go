@@ -1,9 +1,11 @@
 package ingester
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -53,7 +55,10 @@ func (i *Ingester) Write(ctx context.Context, tenantID string, f *proto.Frame, r
 			return err
 		}
 	}
-	if len(f.Exemplars) > 0 {
+	if n := len(f.Exemplars); n > 0 && t.limits().MaxExemplars == 0 {
+		reply.Written.Exemplars += n // as the tenant wants it
+		i.metrics.exemplarsDropped.Add(float64(n))
+	} else if n > 0 {
 		if err := w.commitExemplars(ctx, t); err != nil {
 			return err
 		}
@@ -114,6 +119,15 @@ func (w *write) labelsOf(i uint32) labels.Labels {
 		return w.labels[0].Labels
 	}
 	return labels.EmptyLabels()
+}
+
+// findLabels returns the labels that came with series i, if any.
+func (w *write) findLabels(i uint32) labels.Labels {
+	at, ok := slices.BinarySearchFunc(w.f.Labels, i, func(l proto.SeriesLabels, i uint32) int { return cmp.Compare(l.Series, i) })
+	if !ok {
+		return labels.EmptyLabels()
+	}
+	return w.f.Labels[at].Labels
 }
 
 func (w *write) appendFloat(app storage.AppenderV2, e *entry, ls labels.Labels, i, j uint32) {
@@ -188,45 +202,60 @@ func (w *write) commitExemplars(ctx context.Context, t *tenantDB) error {
 	}
 	app := t.db.Appender(ctx)
 	w.labels = w.f.Labels
-	unknown := w.reply.Unknown
+	unknown := slices.Clone(w.reply.Unknown)
 	var next uint32
 	for i := range w.f.Series {
-		s := &w.f.Series[i]
 		from := next
-		next += s.Exemplars
+		next += w.f.Series[i].Exemplars
 		ls := w.labelsOf(uint32(i))
 		if len(unknown) > 0 && unknown[0] == uint32(i) {
 			unknown = unknown[1:]
 			continue
 		}
-		if s.Exemplars == 0 {
+		if from == next {
 			continue
 		}
 		e := w.entries[i]
 		if e.ref.Load() == 0 {
 			e.ref.Store(uint64(t.createSeries(ctx, ls)))
 		}
-		for j := from; j < next; j++ {
-			x := w.f.Exemplars[j]
-			one := proto.Counts{Exemplars: 1}
-			ref := storage.SeriesRef(e.ref.Load())
-			_, err := app.AppendExemplar(ref, labels.EmptyLabels(), x)
-			switch {
-			case ref == 0:
-				w.reply.Rejected.Add(proto.ExemplarWithoutSeries, one, uint32(i), x.Ts, noSeries)
-			case err == nil:
-				w.reply.Written.Add(one)
-			case errors.Is(err, storage.ErrOutOfOrderExemplar):
-				w.reply.Rejected.Add(proto.ExemplarOutOfOrder, one, uint32(i), x.Ts, err.Error)
-			default:
-				w.reply.Rejected.Add(proto.ExemplarInvalid, one, uint32(i), x.Ts, err.Error)
-			}
+		for j := from; j < next && w.appendExemplar(app, e, uint32(i), j); j++ {
 		}
 	}
 	if err := app.Commit(); err != nil {
 		return unavailable(err)
 	}
 	return nil
+}
+
+// appendExemplar appends exemplar j of series i; false means that the head
+// dropped the series since we learned its reference.
+func (w *write) appendExemplar(app storage.Appender, e *entry, i, j uint32) bool {
+	x, one := w.f.Exemplars[j], proto.Counts{Exemplars: 1}
+	ref := storage.SeriesRef(e.ref.Load())
+	if ref == 0 {
+		w.reply.Rejected.Add(proto.ExemplarWithoutSeries, one, i, x.Ts, noSeries)
+		return true
+	}
+	switch _, err := app.AppendExemplar(ref, labels.EmptyLabels(), x); {
+	case err == nil:
+		w.reply.Written.Add(one)
+	case errors.Is(err, storage.ErrOutOfOrderExemplar):
+		w.reply.Rejected.Add(proto.ExemplarOutOfOrder, one, i, x.Ts, err.Error)
+	case errors.Is(err, storage.ErrExemplarLabelLength):
+		w.reply.Rejected.Add(proto.ExemplarInvalid, one, i, x.Ts, err.Error)
+	default:
+		w.forget(e, i)
+		return false
+	}
+	return true
+}
+
+// forget makes series i unknown: the head dropped it, so nothing of it was stored.
+func (w *write) forget(e *entry, i uint32) {
+	e.forget()
+	at, _ := slices.BinarySearch(w.reply.Unknown, i)
+	w.reply.Unknown = slices.Insert(w.reply.Unknown, at, i)
 }
 
 func noSeries() string {

@@ -1,0 +1,97 @@
+package ingester
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/stretchr/testify/require"
+
+	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/tenant"
+)
+
+// TestLateSamplesSurviveSeveralKills copies the directory of a running ingester,
+// as a kill leaves it: what was in the buffer of the chunk files is not there.
+// It checks that the markers go and the samples stay; what the TSDB alone loses
+// under load shows in integration's TestKillUnderLoad.
+func TestLateSamplesSurviveSeveralKills(t *testing.T) {
+	const series = 200 // enough chunks to fill the buffer of the chunk files
+	lim := tenant.DefaultLimits()
+	now := time.Now().UnixMilli()
+	want := map[int]map[int64]float64{}
+	dir := t.TempDir()
+	written := 0
+	for life, writes := range []int{70, 3, 40, 3, 40} {
+		ctx, cancel := context.WithCancel(context.Background())
+		ing := New(DefaultConfig(), Deps{Dir: dir, Limits: func(string) *tenant.Limits { return &lim },
+			Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry()})
+		done := make(chan error, 1)
+		go func() { done <- ing.Run(ctx) }()
+		require.Eventually(t, func() bool { return ing.Ready() == nil }, 10*time.Second, time.Millisecond)
+		for i := range writes {
+			written++
+			var f proto.Frame
+			for s := range series {
+				ts := now - int64(written*1000+s)
+				v := float64(written)
+				f.Labels = append(f.Labels, proto.SeriesLabels{Series: uint32(s), Labels: labels.FromStrings("__name__", "late", "s", fmt.Sprint(s))})
+				f.Series = append(f.Series, proto.FrameSeries{ID: proto.Hash{Hi: 1, Lo: uint64(s)}, Handle: proto.NoHandle, Floats: 1})
+				f.Floats = append(f.Floats, proto.Float{T: ts, V: v})
+				if want[s] == nil {
+					want[s] = map[int64]float64{}
+				}
+				want[s][ts] = v
+			}
+			var reply proto.Reply
+			require.NoError(t, ing.Write(ctx, "t", &f, &reply))
+			require.Equal(t, series, reply.Written.Samples, "life %d write %d: %+v", life, i, reply)
+		}
+		copied := t.TempDir()
+		require.NoError(t, os.CopyFS(copied, os.DirFS(dir)))
+		require.NoError(t, os.RemoveAll(filepath.Join(copied, "lock")))
+		cancel()
+		require.NoError(t, <-done)
+		dir = copied
+	}
+
+	ctx, cancel := context.WithCancel(context.Background())
+	ing := New(DefaultConfig(), Deps{Dir: dir, Limits: func(string) *tenant.Limits { return &lim },
+		Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry()})
+	done := make(chan error, 1)
+	go func() { done <- ing.Run(ctx) }()
+	defer func() {
+		cancel()
+		require.NoError(t, <-done)
+	}()
+	require.Eventually(t, func() bool { return ing.Ready() == nil }, 10*time.Second, time.Millisecond)
+	check := func() {
+		q, err := ing.find("t").db.Querier(0, now)
+		require.NoError(t, err)
+		defer q.Close()
+		for s, samples := range want {
+			set := q.Select(ctx, false, nil, labels.MustNewMatcher(labels.MatchEqual, "s", fmt.Sprint(s)))
+			got := map[int64]float64{}
+			for set.Next() {
+				for it := set.At().Iterator(nil); it.Next() != chunkenc.ValNone; {
+					ts, v := it.At()
+					got[ts] = v
+				}
+			}
+			require.NoError(t, set.Err())
+			require.Equal(t, samples, got, "series %d", s)
+		}
+	}
+	check()
+	require.True(t, ing.find("t").replayedLate)
+	require.NoError(t, ing.find("t").maintain(ctx, time.Now(), 0))
+	require.False(t, ing.find("t").replayedLate)
+	check()
+}
