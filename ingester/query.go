@@ -2,6 +2,7 @@ package ingester
 
 import (
 	"context"
+	"math"
 
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/labels"
@@ -59,8 +60,12 @@ func (i *Ingester) Metadata(_ context.Context, tenantID, family string) (map[str
 	return t.metadata.get(family), nil
 }
 
-// Extent implements querier.Source.
+// Extent implements querier.Source. Before the tenants on disk are replayed it
+// is all of time, so that a reader asks and hears why there is no answer.
 func (i *Ingester) Extent(tenantID string) (mint, maxt int64, ok bool) {
+	if i.Ready() != nil {
+		return math.MinInt64, math.MaxInt64, true
+	}
 	t := i.find(tenantID)
 	if t == nil {
 		return 0, 0, false

@@ -11,6 +11,7 @@ package querier
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/prometheus/prometheus/model/metadata"
 	"github.com/prometheus/prometheus/storage"
@@ -35,6 +36,19 @@ type Source interface {
 	// Extent is the time range (milliseconds, inclusive) the source may have
 	// samples of; ok is false when it has none.
 	Extent(tenant string) (mint, maxt int64, ok bool)
+}
+
+// SourceError is an error of a source, and not of the query put to it: the
+// engine passes both on alike. Every error of a Querier, and of what it returns,
+// has one in its chain.
+type SourceError struct{ Err error }
+
+func (e *SourceError) Error() string { return e.Err.Error() }
+
+func (e *SourceError) Unwrap() error { return e.Err }
+
+func sourceErrorf(format string, args ...any) error {
+	return &SourceError{Err: fmt.Errorf(format, args...)}
 }
 
 // Querier reads the tenants of all its sources. It holds no state of its own

@@ -1,0 +1,100 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/weir-metrics/weir/tenant"
+)
+
+// application is the name in buildinfo.
+const application = "weir"
+
+// features tell Grafana what it may use. Their values are strings, as Grafana
+// expects.
+type features struct {
+	RulerConfigAPI        string `json:"ruler_config_api"`
+	AlertmanagerConfigAPI string `json:"alertmanager_config_api"`
+	QuerySharding         string `json:"query_sharding"`
+	FederatedRules        string `json:"federated_rules"`
+}
+
+// buildInfo says which program this is. It is no secret, and needs no tenant.
+func (a *API) buildInfo(w http.ResponseWriter, r *http.Request) {
+	a.succeed(w, r, answer{data: object{struct {
+		Application string `json:"application"`
+		BuildInfo
+		Features features `json:"features"`
+	}{application, a.BuildInfo, features{"false", "false", "false", "false"}}}})
+}
+
+// flushOwn cuts blocks of the tenant who asks.
+func (a *API) flushOwn(w http.ResponseWriter, r *http.Request) {
+	tenantID, err := a.Tenants.Resolve(r.Header)
+	if err != nil {
+		a.fail(w, r, "", err)
+		return
+	}
+	a.flush(w, r, tenantID)
+}
+
+// flushAny cuts blocks of the tenant in the parameter of that name, or of all.
+func (a *API) flushAny(w http.ResponseWriter, r *http.Request) {
+	tenantID := r.FormValue("tenant")
+	if tenantID != "" {
+		if err := tenant.ValidateID(tenantID); err != nil {
+			a.fail(w, r, "", err)
+			return
+		}
+	}
+	a.flush(w, r, tenantID)
+}
+
+func (a *API) flush(w http.ResponseWriter, r *http.Request, tenantID string) {
+	if err := a.Flush(r.Context(), tenantID); err != nil {
+		a.fail(w, r, tenantID, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// isReady answers 200 while writes and reads are served, or 503 and why not.
+func (a *API) isReady(w http.ResponseWriter, _ *http.Request) {
+	if err := a.Ready(); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	writeText(w, "ready\n")
+}
+
+// isHealthy answers 200 as long as the process answers at all.
+func (a *API) isHealthy(w http.ResponseWriter, _ *http.Request) { writeText(w, "healthy\n") }
+
+// exposition serves our own metrics. A metric that cannot be gathered does not
+// hide the others.
+func (a *API) exposition() http.Handler {
+	return promhttp.HandlerFor(a.Gatherer, promhttp.HandlerOpts{
+		ErrorHandling:     promhttp.ContinueOnError,
+		EnableOpenMetrics: true,
+	})
+}
+
+// index names the endpoints of a route table.
+func index(routes []route) http.HandlerFunc {
+	var b strings.Builder
+	b.WriteString("weir\n\n")
+	for _, rt := range routes {
+		fmt.Fprintf(&b, "%-14s %-42s %s\n", strings.Join(rt.methods, ", "), rt.pattern, rt.what)
+	}
+	text := b.String()
+	return func(w http.ResponseWriter, _ *http.Request) { writeText(w, text) }
+}
+
+func writeText(w http.ResponseWriter, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	// An error here is a client that went away.
+	_, _ = w.Write([]byte(text))
+}

@@ -1,0 +1,128 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+
+	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/weir-metrics/weir/proto"
+)
+
+// request is a read being answered.
+type request struct {
+	*http.Request
+	tenantID string
+	closers  []func()
+}
+
+// whenDone has f called after the answer is encoded, or when there is none: an
+// answer refers to memory of the engine and of the sources.
+func (r *request) whenDone(f func()) { r.closers = append(r.closers, f) }
+
+func (r *request) close() {
+	for _, f := range r.closers {
+		defer f()
+	}
+}
+
+// answer is the outcome of a read.
+type answer struct {
+	data     payload // nil: there is nothing to say, 204
+	warnings annotations.Annotations
+	query    string // for the positions in warnings
+}
+
+// readFunc is a read of one tenant's data. ctx ends with the request and at the
+// latest after Config.Timeout.
+type readFunc func(ctx context.Context, r *request) (answer, error)
+
+// maxAnnotations is how many warnings, and how many infos, an answer shows.
+const maxAnnotations = 10
+
+// read makes a handler of f: who asks, whether we can answer, and how.
+func (a *API) read(f readFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, hr *http.Request) {
+		tenantID, err := a.Tenants.Resolve(hr.Header)
+		if err != nil {
+			a.fail(w, hr, "", err)
+			return
+		}
+		if err := a.ready(); err != nil {
+			a.fail(w, hr, tenantID, err)
+			return
+		}
+		ctx, cancel := context.WithTimeout(hr.Context(), a.cfg.Timeout)
+		defer cancel()
+		r := &request{Request: hr, tenantID: tenantID}
+		defer r.close()
+		ans, err := f(ctx, r)
+		switch {
+		case err != nil:
+			a.fail(w, hr, tenantID, err)
+		case ans.data == nil:
+			w.WriteHeader(http.StatusNoContent)
+		default:
+			a.succeed(w, hr, ans)
+		}
+	}
+}
+
+// ready returns why nothing can be answered now, as an error with a kind.
+func (a *API) ready() error {
+	err := a.Ready()
+	if err == nil {
+		return nil
+	}
+	var e *proto.Error
+	if errors.As(err, &e) {
+		return err
+	}
+	return &apiError{errUnavailable, err}
+}
+
+// succeed writes the envelope of an answer.
+func (a *API) succeed(w http.ResponseWriter, r *http.Request, ans answer) {
+	warnings, infos := ans.warnings.AsStrings(ans.query, maxAnnotations, maxAnnotations)
+	slices.Sort(warnings)
+	slices.Sort(infos)
+
+	e := newEncoder(&body{w: w, status: http.StatusOK, gzip: acceptsGzip(r.Header)})
+	e.raw(`{"status":"success","data":`)
+	ans.data.encode(e)
+	e.stringsField("warnings", warnings)
+	e.stringsField("infos", infos)
+	e.raw(`}`)
+	a.finish(e, r)
+}
+
+// fail writes the envelope of an error, and logs those that are our fault.
+func (a *API) fail(w http.ResponseWriter, r *http.Request, tenantID string, err error) {
+	e := classify(r.Context(), err)
+	if e.typ == errInternal {
+		a.Logger.Error("read failed", "tenant", tenantID, "path", r.URL.Path, "err", err)
+	}
+	if e.typ == errUnauthenticated {
+		w.Header().Set("WWW-Authenticate", `Basic realm="weir"`)
+	}
+	a.failWith(w, r, e)
+}
+
+func (a *API) failWith(w http.ResponseWriter, r *http.Request, failure *apiError) {
+	e := newEncoder(&body{w: w, status: failure.typ.status, gzip: acceptsGzip(r.Header)})
+	e.raw(`{"status":"error","errorType":`)
+	e.string(failure.typ.name)
+	e.raw(`,"error":`)
+	e.string(failure.Error())
+	e.raw(`}`)
+	a.finish(e, r)
+}
+
+// finish sends the rest. By then the client may be gone, which is no news.
+func (a *API) finish(e *encoder, r *http.Request) {
+	if err := e.finish(); err != nil {
+		a.Logger.Debug("answer not sent", "path", r.URL.Path, "err", err)
+	}
+}
