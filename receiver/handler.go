@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/klauspost/compress/s2"
 
@@ -81,13 +82,15 @@ func (r *Receiver) read(w http.ResponseWriter, hr *http.Request, req *request) e
 	if hr.ContentLength > int64(limit) {
 		return tooLarge("compressed", hr.ContentLength, "max_request_bytes", limit)
 	}
+	// A client that is slower than this would hold its memory for nothing.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(r.cfg.Timeout))
 	var err error
 	if req.body, err = readAll(http.MaxBytesReader(w, hr.Body, int64(limit)), req.body[:0], hr.ContentLength); err != nil {
 		var over *http.MaxBytesError
 		if errors.As(err, &over) {
 			return tooLarge("compressed", int64(limit)+1, "max_request_bytes", limit)
 		}
-		return proto.Errorf(proto.KindBadData, "weir-body-incomplete", "the request body ended early: %v", err)
+		return proto.Errorf(proto.KindUnavailable, "weir-body-incomplete", "the request body did not arrive in full: %v; repeat the request", err)
 	}
 	r.metrics.bytes.WithLabelValues("compressed").Add(float64(len(req.body)))
 	if hr.Header.Get("Content-Encoding") == "identity" {
@@ -144,5 +147,6 @@ func readAll(rd io.Reader, dst []byte, length int64) ([]byte, error) {
 	}
 }
 
-// sender is the User-Agent's product, for behaviour that depends on it.
+// isVMAgent reports whether the sender is vmagent, which repeats some answers for
+// ever that others take for final.
 func isVMAgent(h http.Header) bool { return strings.HasPrefix(h.Get("User-Agent"), "vmagent") }

@@ -86,6 +86,9 @@ func (r *Receiver) write(ctx context.Context, tenantID string, v proto.Version, 
 	if err := req.build(lim, time.Now()); err != nil {
 		return err
 	}
+	if ctx.Err() != nil {
+		return proto.Errorf(proto.KindUnavailable, "weir-timeout", "the request was not decided within %s; repeat it", r.cfg.Timeout)
+	}
 	return r.replicate(ctx, tenantID, lim, req)
 }
 

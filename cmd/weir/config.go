@@ -1,0 +1,246 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/weir-metrics/weir/api"
+	"github.com/weir-metrics/weir/ingester"
+	"github.com/weir-metrics/weir/receiver"
+	"github.com/weir-metrics/weir/tenant"
+)
+
+// targetAll runs every component in one process.
+const targetAll = "all"
+
+// Config is the whole configuration. The golden file testdata/defaults.yaml
+// shows it with its defaults, docs/operations.md explains it.
+type Config struct {
+	Target      string            `yaml:"target"`
+	DataDir     string            `yaml:"data_dir"`
+	Log         LogConfig         `yaml:"log"`
+	HTTP        HTTPConfig        `yaml:"http"`
+	Auth        AuthConfig        `yaml:"auth"`
+	Limits      tenant.Limits     `yaml:"limits"`
+	Receiver    receiver.Config   `yaml:"receiver"`
+	Ingester    ingester.Config   `yaml:"ingester"`
+	Query       api.Config        `yaml:"query"`
+	SelfMetrics SelfMetricsConfig `yaml:"self_metrics"`
+}
+
+// LogConfig says what is logged to standard error, and how.
+type LogConfig struct {
+	Level  string `yaml:"level"`
+	Format string `yaml:"format"`
+}
+
+// HTTPConfig has the addresses of the two listeners.
+type HTTPConfig struct {
+	Listen      string `yaml:"listen"`
+	AdminListen string `yaml:"admin_listen"`
+}
+
+// AuthConfig says how the tenant of a request is found.
+type AuthConfig struct {
+	Mode tenant.Mode `yaml:"mode"`
+}
+
+// SelfMetricsConfig says where weir writes its own metrics.
+type SelfMetricsConfig struct {
+	Enabled  bool          `yaml:"enabled"`
+	Tenant   string        `yaml:"tenant"`
+	Interval time.Duration `yaml:"interval"`
+}
+
+// DefaultConfig is the configuration of a process that was given none.
+func DefaultConfig() Config {
+	return Config{
+		Target:  targetAll,
+		DataDir: "./data",
+		Log: LogConfig{
+			Level:  "info",   // debug, info, warn or error
+			Format: "logfmt", // or json
+		},
+		HTTP: HTTPConfig{
+			Listen:      "",               // by auth.mode: see defaultListen
+			AdminListen: "127.0.0.1:9010", // pprof; empty: none
+		},
+		Auth:     AuthConfig{Mode: tenant.ModeNone},
+		Limits:   tenant.DefaultLimits(),
+		Receiver: receiver.DefaultConfig(),
+		Ingester: ingester.DefaultConfig(),
+		Query:    api.DefaultConfig(),
+		SelfMetrics: SelfMetricsConfig{
+			Enabled:  true,
+			Tenant:   tenant.Anonymous,
+			Interval: 15 * time.Second,
+		},
+	}
+}
+
+// defaultListen is the address of a process that was given none. Whoever can
+// reach a process without authentication can read and write everything, so
+// nobody else can unless the operator says so.
+func defaultListen(mode tenant.Mode) string {
+	if mode == tenant.ModeNone {
+		return "127.0.0.1:9009"
+	}
+	return ":9009"
+}
+
+// assignment sets one path of the tree; flag is what the operator typed.
+type assignment struct {
+	flag, path, value string
+}
+
+// loadConfig is the defaults, then the file (none when its name is empty), then
+// the assignments in order. Its error names every violation, one a line.
+func loadConfig(file string, assignments []assignment, getenv func(string) (string, bool)) (Config, error) {
+	cfg := DefaultConfig()
+	tree := reflect.ValueOf(&cfg).Elem()
+	var errs []error
+	if file != "" {
+		errs = append(errs, readFile(file, tree, getenv)...)
+	}
+	for _, a := range assignments {
+		if err := setPath(tree, a.path, a.value); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", a.flag, err))
+		}
+	}
+	if cfg.HTTP.Listen == "" {
+		cfg.HTTP.Listen = defaultListen(cfg.Auth.Mode)
+	}
+	errs = append(errs, validateTree(tree, "")...)
+	return cfg, errors.Join(errs...)
+}
+
+func readFile(file string, tree reflect.Value, getenv func(string) (string, bool)) []error {
+	f, err := os.Open(file)
+	if err != nil {
+		return []error{fmt.Errorf("read the configuration: %w", err)}
+	}
+	defer f.Close()
+	dec := yaml.NewDecoder(f)
+	var doc yaml.Node
+	if err := dec.Decode(&doc); err != nil {
+		if errors.Is(err, io.EOF) { // an empty file
+			return nil
+		}
+		return []error{fmt.Errorf("%s: %w", file, err)}
+	}
+	r := &reader{file: file, getenv: getenv}
+	r.read(doc.Content[0], tree, "")
+	if err := dec.Decode(&yaml.Node{}); !errors.Is(err, io.EOF) {
+		r.errs = append(r.errs, fmt.Errorf("%s: has a second YAML document; only one is read", file))
+	}
+	return r.errs
+}
+
+// section is a part of the tree that knows its own rules.
+type section interface {
+	// Validate returns every violation as "path: value: rule", each path below
+	// prefix.
+	Validate(prefix string) []error
+}
+
+// validateTree asks every section of the tree below at.
+func validateTree(at reflect.Value, path string) []error {
+	var errs []error
+	if s, ok := at.Addr().Interface().(section); ok {
+		errs = s.Validate(path)
+	}
+	for _, f := range fieldsOf(at) {
+		if f.value.Kind() == reflect.Struct {
+			errs = append(errs, validateTree(f.value, join(path, f.name))...)
+		}
+	}
+	return errs
+}
+
+// Validate holds the rules of the top of the tree and those between sections.
+func (c *Config) Validate(string) []error {
+	var errs []error
+	if c.Target != targetAll {
+		errs = append(errs, fmt.Errorf("target: %q: must be %s, the only target so far", c.Target, targetAll))
+	}
+	if c.DataDir == "" {
+		errs = append(errs, errors.New(`data_dir: "": must name a directory`))
+	}
+	if c.SelfMetrics.Enabled && c.Auth.Mode == tenant.ModeNone && c.SelfMetrics.Tenant != tenant.Anonymous {
+		errs = append(errs, fmt.Errorf("self_metrics.tenant: %q: must be %s while auth.mode is %s, which serves no other tenant",
+			c.SelfMetrics.Tenant, tenant.Anonymous, tenant.ModeNone))
+	}
+	return errs
+}
+
+// Validate implements section.
+func (c *LogConfig) Validate(prefix string) []error {
+	var errs []error
+	if err := new(slog.Level).UnmarshalText([]byte(c.Level)); err != nil {
+		errs = append(errs, fmt.Errorf("%s.level: %q: must be debug, info, warn or error", prefix, c.Level))
+	}
+	if !slices.Contains([]string{"logfmt", "json"}, c.Format) {
+		errs = append(errs, fmt.Errorf("%s.format: %q: must be logfmt or json", prefix, c.Format))
+	}
+	return errs
+}
+
+// Validate implements section.
+func (c *HTTPConfig) Validate(prefix string) []error {
+	var errs []error
+	address := func(name, value string) {
+		if _, _, err := net.SplitHostPort(value); err != nil {
+			errs = append(errs, fmt.Errorf("%s.%s: %q: must be host:port or :port", prefix, name, value))
+		}
+	}
+	address("listen", c.Listen)
+	if c.AdminListen != "" {
+		address("admin_listen", c.AdminListen)
+	}
+	return errs
+}
+
+// Validate implements section.
+func (c *AuthConfig) Validate(prefix string) []error {
+	modes := []string{string(tenant.ModeNone), string(tenant.ModeHeader)}
+	if slices.Contains(modes, string(c.Mode)) {
+		return nil
+	}
+	return []error{fmt.Errorf("%s.mode: %q: must be %s", prefix, c.Mode, strings.Join(modes, " or "))}
+}
+
+// Validate implements section.
+func (c *SelfMetricsConfig) Validate(prefix string) []error {
+	var errs []error
+	if err := tenant.ValidateID(c.Tenant); err != nil {
+		errs = append(errs, fmt.Errorf("%s.tenant: %q: must be a tenant id: %w", prefix, c.Tenant, err))
+	}
+	if c.Interval < time.Second {
+		errs = append(errs, fmt.Errorf("%s.interval: %s: must be at least 1s", prefix, formatDuration(c.Interval)))
+	}
+	return errs
+}
+
+// printConfig writes cfg as the YAML that would produce it.
+func printConfig(w io.Writer, cfg Config) error {
+	tree, err := nodeOf(reflect.ValueOf(cfg))
+	if err != nil {
+		return err
+	}
+	enc := yaml.NewEncoder(w)
+	enc.SetIndent(2)
+	if err := enc.Encode(tree); err != nil {
+		return err
+	}
+	return enc.Close()
+}

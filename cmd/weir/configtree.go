@@ -1,0 +1,268 @@
+package main
+
+import (
+	"fmt"
+	"reflect"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"go.yaml.in/yaml/v3"
+)
+
+// The configuration is a tree of structs with yaml tags. The functions here
+// walk it by those tags: to read a file strictly, to set one path, to print it.
+// They exist beside yaml.Decoder because that one stops naming paths below the
+// line number and writes durations in a form nobody types ("360h0m0s").
+
+var (
+	durationType = reflect.TypeFor[time.Duration]()
+	variable     = regexp.MustCompile(`\$\{([^}]*)\}`)
+)
+
+// reader decodes YAML nodes into structs and collects every violation.
+type reader struct {
+	file   string // for messages
+	getenv func(string) (string, bool)
+	errs   []error
+}
+
+func (r *reader) violation(n *yaml.Node, path, format string, args ...any) {
+	r.errs = append(r.errs, fmt.Errorf("%s:%d: %s: %s", r.file, n.Line, path, fmt.Sprintf(format, args...)))
+}
+
+// read decodes n into out, a struct or a leaf. What n does not mention keeps
+// its value, and so does what is wrong.
+func (r *reader) read(n *yaml.Node, out reflect.Value, path string) {
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	r.expand(n, path)
+	if isNull(n) {
+		return
+	}
+	if out.Kind() != reflect.Struct {
+		if rule := readLeaf(n, out); rule != "" {
+			r.violation(n, path, "%s: %s", show(n), rule)
+		}
+		return
+	}
+	if n.Kind != yaml.MappingNode {
+		r.violation(n, path, "%s: must be a mapping", show(n))
+		return
+	}
+	fields := fieldsOf(out)
+	seen := map[string]bool{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key := n.Content[i].Value
+		at := join(path, key)
+		field, ok := lookup(fields, key)
+		switch {
+		case !ok:
+			r.violation(n.Content[i], at, "unknown key%s", suggest(fields, key))
+		case seen[key]:
+			r.violation(n.Content[i], at, "set twice")
+		default:
+			r.read(n.Content[i+1], field, at)
+		}
+		seen[key] = true
+	}
+}
+
+// expand replaces ${NAME} in a scalar by the environment's value. Expansion
+// happens after parsing, so that a value cannot change the shape of the file. A
+// plain (unquoted) scalar takes the type of what it expands to.
+func (r *reader) expand(n *yaml.Node, path string) {
+	if n.Kind != yaml.ScalarNode || !strings.Contains(n.Value, "${") {
+		return
+	}
+	n.Value = variable.ReplaceAllStringFunc(n.Value, func(ref string) string {
+		name := ref[2 : len(ref)-1]
+		value, ok := r.getenv(name)
+		if !ok {
+			r.violation(n, path, "%s: the environment has no variable %q", ref, name)
+		}
+		return value
+	})
+	if n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) == 0 {
+		n.Tag = ""
+	}
+}
+
+// readLeaf sets out from n; what it returns is the rule that n breaks.
+func readLeaf(n *yaml.Node, out reflect.Value) (rule string) {
+	if out.Type() == durationType {
+		d, err := parseDuration(n.Value)
+		if n.Kind != yaml.ScalarNode || err != nil {
+			return "must be a duration such as 500ms, 30s, 10m or 15d"
+		}
+		out.SetInt(int64(d))
+		return ""
+	}
+	if err := n.Decode(out.Addr().Interface()); err == nil {
+		return ""
+	}
+	switch out.Kind() {
+	case reflect.Bool:
+		return "must be true or false"
+	case reflect.Int, reflect.Int64, reflect.Uint, reflect.Uint64:
+		return "must be a whole number"
+	case reflect.Float64:
+		return "must be a number"
+	case reflect.String:
+		return "must be a string"
+	default:
+		return "must be a " + out.Type().String()
+	}
+}
+
+// parseDuration takes what Go and what Prometheus write: 1.5h as well as 15d.
+func parseDuration(s string) (time.Duration, error) {
+	if d, err := time.ParseDuration(s); err == nil {
+		return d, nil
+	}
+	d, err := model.ParseDuration(s)
+	return time.Duration(d), err
+}
+
+// formatDuration is the form operators type: 15d rather than 360h0m0s.
+func formatDuration(d time.Duration) string {
+	if d < 0 || d%time.Millisecond != 0 {
+		return d.String()
+	}
+	return model.Duration(d).String()
+}
+
+// setPath sets the leaf of tree that path names. A string takes the text as it
+// is, anything else is read as YAML.
+func setPath(tree reflect.Value, path, text string) error {
+	at := tree
+	for key := range strings.SplitSeq(path, ".") {
+		if at.Kind() != reflect.Struct {
+			return fmt.Errorf("%s: nothing can be set below a single value", path)
+		}
+		fields := fieldsOf(at)
+		field, ok := lookup(fields, key)
+		if !ok {
+			return fmt.Errorf("%s: unknown key%s", path, suggest(fields, key))
+		}
+		at = field
+	}
+	switch at.Kind() {
+	case reflect.Struct:
+		return fmt.Errorf("%s: name a single value below it, such as %s", path, join(path, fieldsOf(at)[0].name))
+	case reflect.String:
+		at.SetString(text)
+		return nil
+	}
+	var doc yaml.Node
+	if err := yaml.Unmarshal([]byte(text), &doc); err != nil || len(doc.Content) != 1 {
+		return fmt.Errorf("%s: %q: is not a YAML value", path, text)
+	}
+	if rule := readLeaf(doc.Content[0], at); rule != "" {
+		return fmt.Errorf("%s: %q: %s", path, text, rule)
+	}
+	return nil
+}
+
+// nodeOf returns tree as YAML.
+func nodeOf(tree reflect.Value) (*yaml.Node, error) {
+	if tree.Type() == durationType {
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: formatDuration(time.Duration(tree.Int()))}, nil
+	}
+	n := &yaml.Node{}
+	if tree.Kind() != reflect.Struct {
+		return n, n.Encode(tree.Interface())
+	}
+	n.Kind = yaml.MappingNode
+	for _, f := range fieldsOf(tree) {
+		child, err := nodeOf(f.value)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", f.name, err)
+		}
+		n.Content = append(n.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: f.name}, child)
+	}
+	return n, nil
+}
+
+type field struct {
+	name  string
+	value reflect.Value
+}
+
+// fieldsOf lists the fields of a struct that have a yaml name, in order.
+func fieldsOf(s reflect.Value) []field {
+	var fields []field
+	for i := range s.NumField() {
+		name, _, _ := strings.Cut(s.Type().Field(i).Tag.Get("yaml"), ",")
+		if name != "" && name != "-" {
+			fields = append(fields, field{name, s.Field(i)})
+		}
+	}
+	return fields
+}
+
+func lookup(fields []field, name string) (reflect.Value, bool) {
+	for _, f := range fields {
+		if f.name == name {
+			return f.value, true
+		}
+	}
+	return reflect.Value{}, false
+}
+
+// suggest names the key that was probably meant, or all when none is near.
+func suggest(fields []field, name string) string {
+	names := make([]string, len(fields))
+	for i, f := range fields {
+		names[i] = f.name
+		if distance(f.name, name) <= 2 || strings.Contains(f.name, name) {
+			return fmt.Sprintf(": did you mean %s?", f.name)
+		}
+	}
+	return ": must be one of " + strings.Join(names, ", ")
+}
+
+// distance is the number of bytes to insert, delete or replace to make b of a.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+func join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+func isNull(n *yaml.Node) bool {
+	return n.Kind == 0 || n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null"
+}
+
+// show is a node as it stands in a message.
+func show(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "a mapping"
+	case yaml.SequenceNode:
+		return "a list"
+	}
+	return fmt.Sprintf("%q", n.Value)
+}

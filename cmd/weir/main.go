@@ -1,0 +1,82 @@
+// Command weir receives Prometheus remote write, stores it and answers PromQL.
+//
+//	main.go         command line -> command
+//	config.go       defaults < file < -set < named flags, checked as a whole
+//	targets.go      what runs, in the order in which it starts
+//	lifecycle.go    start in order, stop in reverse
+//	selfmetrics.go  our own metrics, through the write path
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/prometheus/common/version"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	os.Exit(run(ctx, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
+}
+
+// run is the program; it returns the exit code: 2 for a bad command line or
+// configuration, 1 for a failure while running.
+func run(ctx context.Context, args []string, getenv func(string) (string, bool), stdout, stderr io.Writer) int {
+	fail := func(code int, err error) int {
+		fmt.Fprintf(stderr, "weir: %v\n", err)
+		return code
+	}
+	flags, command, err := parseArgs(args, stdout, stderr)
+	if err != nil {
+		return fail(2, err)
+	}
+	switch command {
+	case "":
+		return 0
+	case "version":
+		fmt.Fprintln(stdout, version.Print("weir"))
+		return 0
+	}
+
+	assignments, err := flags.assignments()
+	if err != nil {
+		return fail(2, err)
+	}
+	cfg, err := loadConfig(flags.ConfigFile, assignments, getenv)
+	if err != nil {
+		return fail(2, fmt.Errorf("the configuration is not valid:\n%w", err))
+	}
+	switch command {
+	case "config check":
+		fmt.Fprintln(stdout, "the configuration is valid")
+		return 0
+	case "config print":
+		if err := printConfig(stdout, cfg); err != nil {
+			return fail(1, fmt.Errorf("print the configuration: %w", err))
+		}
+		return 0
+	}
+	if err := runAll(ctx, cfg, newLogger(cfg.Log, stderr), stdout); err != nil {
+		return fail(1, err)
+	}
+	return 0
+}
+
+// newLogger returns a logger for a configuration that was validated.
+func newLogger(cfg LogConfig, w io.Writer) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
+		panic(fmt.Sprintf("log level %q was validated: %v", cfg.Level, err))
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	if cfg.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
+	"github.com/prometheus/common/version"
+
+	"github.com/weir-metrics/weir/api"
+	"github.com/weir-metrics/weir/ingester"
+	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/querier"
+	"github.com/weir-metrics/weir/receiver"
+	"github.com/weir-metrics/weir/tenant"
+)
+
+// runAll is the target "all": every component in this process, until ctx ends
+// or one of them fails.
+func runAll(ctx context.Context, cfg Config, logger *slog.Logger, stdout io.Writer) error {
+	listener, err := listen("-http.listen", cfg.HTTP.Listen)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	logger.Info("starting", "version", version.Version, "revision", version.GetRevision(),
+		"addr", listener.Addr(), "admin_addr", cfg.HTTP.AdminListen, "data_dir", cfg.DataDir, "auth_mode", cfg.Auth.Mode)
+	warnIfOpen(cfg.Auth.Mode, listener.Addr(), logger)
+
+	reg := newRegistry()
+	component := func(name string) *slog.Logger { return logger.With("component", name) }
+	tenants := tenant.Resolver{Mode: cfg.Auth.Mode}
+	limits := func(string) *tenant.Limits { return &cfg.Limits }
+
+	ing := ingester.New(cfg.Ingester, ingester.Deps{
+		Dir: filepath.Join(cfg.DataDir, "tsdb"), Limits: limits, Logger: component("ingester"), Registry: reg,
+	})
+	recv := receiver.New(cfg.Receiver, receiver.Deps{
+		Ingester: ing, Tenants: tenants, Limits: limits, Logger: component("receiver"), Registry: reg,
+	})
+	surface := api.New(cfg.Query, api.Deps{
+		Querier:   querier.New(ing),
+		Engine:    api.NewEngine(cfg.Query, component("engine"), reg),
+		Tenants:   tenants,
+		Writer:    recv,
+		Flush:     ing.Flush,
+		Ready:     readiness(ctx, ing.Ready),
+		Registry:  reg,
+		Gatherer:  reg,
+		Logger:    component("api"),
+		BuildInfo: buildInfo(),
+	})
+	self := newSelfMetrics(cfg.SelfMetrics, instanceOf(listener.Addr()), reg, component("self metrics"), recv.WriteV2)
+
+	parts := []part{
+		{"ingester", ing.Run},
+		{"http", server{listener, surface.Handler(), component("http")}.run},
+	}
+	if cfg.HTTP.AdminListen != "" {
+		admin, err := listen("-admin.listen", cfg.HTTP.AdminListen)
+		if err != nil {
+			return err
+		}
+		parts = append(parts, part{"admin http", server{admin, surface.AdminHandler(), component("admin http")}.run})
+	}
+	parts = append(parts, part{"self metrics", func(ctx context.Context) error {
+		return greet(ctx, ing.Ready, self, func() { sayHello(cfg, listener.Addr(), stdout, logger) })
+	}})
+	err = runParts(ctx, logger, parts)
+	logger.Info("stopped")
+	return err
+}
+
+// readyPoll is how long a newcomer may wait for the banner after weir is ready.
+const readyPoll = 20 * time.Millisecond
+
+// warnIfOpen says so when everybody who reaches us may read and write.
+func warnIfOpen(mode tenant.Mode, addr net.Addr, logger *slog.Logger) {
+	if tcp, ok := addr.(*net.TCPAddr); ok && mode == tenant.ModeNone && !tcp.IP.IsLoopback() {
+		logger.Warn("anybody who reaches this address can read and write everything: auth.mode is none", "addr", addr)
+	}
+}
+
+func newRegistry() *prometheus.Registry {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		versioncollector.NewCollector("weir"),
+	)
+	return reg
+}
+
+func buildInfo() api.BuildInfo {
+	return api.BuildInfo{
+		Version:   version.Version,
+		Revision:  version.GetRevision(),
+		Branch:    version.Branch,
+		BuildUser: version.BuildUser,
+		BuildDate: version.BuildDate,
+		GoVersion: version.GoVersion,
+	}
+}
+
+// readiness is what /ready asks: not before the ingester has replayed its logs,
+// and no longer once ctx has ended, which is the order to stop.
+func readiness(ctx context.Context, ingester func() error) func() error {
+	return func() error {
+		if ctx.Err() != nil {
+			return proto.Errorf(proto.KindUnavailable, "weir-shutting-down", "the server is shutting down; repeat the request")
+		}
+		return ingester()
+	}
+}
+
+// instanceOf is the instance label of our own metrics: a name that tells
+// processes apart, with the port that a scraper would add.
+func instanceOf(addr net.Addr) string {
+	host, err := os.Hostname()
+	if err != nil {
+		return addr.String()
+	}
+	_, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return host
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// greet waits for ready, begins to write our own metrics, and calls hello once
+// the first of them are stored. It returns when ctx ends.
+func greet(ctx context.Context, ready func() error, self *selfMetrics, hello func()) error {
+	poll := time.NewTicker(readyPoll)
+	defer poll.Stop()
+	for ready() != nil {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-poll.C:
+		}
+	}
+	if self.cfg.Enabled {
+		return self.run(ctx, hello)
+	}
+	hello()
+	<-ctx.Done()
+	return nil
+}
+
+func sayHello(cfg Config, addr net.Addr, stdout io.Writer, logger *slog.Logger) {
+	b := banner{addr: addr, mode: cfg.Auth.Mode, dataDir: cfg.DataDir}
+	if cfg.SelfMetrics.Enabled {
+		b.tenant = cfg.SelfMetrics.Tenant
+	}
+	if err := b.print(stdout); err != nil {
+		logger.Warn("standard output takes no banner", "err", err)
+	}
+}
