@@ -1,0 +1,59 @@
+package bench
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestBudget(t *testing.T) {
+	at := func(scenario, server string, cpu float64) Measurement {
+		return Measurement{Scenario: scenario, Server: server, CPUPerMillion: cpu, P99: cpu, CPUPerNewSeries: 7, PeakBytes: 1 << 30, Samples: 1e6, Longest: 0.1, LongestFirst: 0.4}
+	}
+	all := []Measurement{
+		at(SteadyV1, "weir", 0.5), at(SteadyV1, "prometheus", 5), at(SteadyV1, "victoria-metrics", 1),
+		at(SteadyV1, "weir", 0.9), at(SteadyV1, "prometheus", 5), at(SteadyV1, "victoria-metrics", 1),
+		at(SteadyV1, "weir", 0.4), at(SteadyV1, "prometheus", 6), at(SteadyV1, "victoria-metrics", 1),
+		at(SteadyV2, "weir", 0.4),
+	}
+	lines := Budget(all)
+	byText := func(prefix string) Line {
+		for _, l := range lines {
+			if strings.HasPrefix(l.Text, prefix) {
+				return l
+			}
+		}
+		t.Fatalf("no line %q", prefix)
+		return Line{}
+	}
+	l := byText("RW 1.0: CPU per sample, to Prometheus")
+	require.True(t, l.Measured)
+	require.True(t, l.Holds)
+	require.InDelta(t, 0.1, l.Value, 1e-9)
+
+	l = byText("RW 1.0: CPU per sample, to VictoriaMetrics")
+	require.True(t, l.Measured)
+	require.False(t, l.Holds)
+
+	require.False(t, byText("RW 2.0: CPU per sample, to Prometheus").Measured)
+	require.True(t, byText("RW 2.0: CPU per sample, to our").Holds)
+	l = byText("RW 1.0: longest")
+	require.InDelta(t, 100, l.Value, 1e-9, "the first round creates series and is not steady")
+	require.True(t, l.Holds)
+
+	var out strings.Builder
+	require.False(t, Print(&out, all))
+	require.Contains(t, out.String(), "weir/prometheus")
+	require.Contains(t, out.String(), "not measured")
+}
+
+func TestSelect(t *testing.T) {
+	name := func(s Scenario) string { return s.Name }
+	got, err := Select(Scenarios(), name, []string{Cardinality, SteadyV1})
+	require.NoError(t, err)
+	require.Len(t, got, 2)
+	require.Equal(t, Cardinality, got[0].Name)
+	_, err = Select(Scenarios(), name, []string{"steady"})
+	require.ErrorContains(t, err, `"steady"`)
+}

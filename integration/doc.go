@@ -1,0 +1,15 @@
+// Package integration starts real processes and speaks HTTP with them, as
+// anybody could.
+//
+//	compliance_test.go  the remote-write receiver suite of prometheus/compliance
+//	roundtrip_*_test.go every kind of sample, by both protocols, read back exactly
+//	answers_test.go     requests that are refused as a whole
+//	bench_test.go       the load generator and the benchmark still work
+//	kill_test.go        kill -9 under load: nothing acknowledged is lost
+//	sigterm_test.go     a graceful stop under load: nor then
+//	writer_test.go, ledger_test.go  the load of both, and what it was promised
+//
+// The folders below: server runs processes, harness is what tests use of it,
+// loadgen and bench are the benchmark, cmd their programs. Package harness says
+// which environment variables choose the server under test.
+package integration

@@ -1,0 +1,216 @@
+// Package harness starts servers for tests and speaks HTTP with them.
+//
+//	harness.go  build once, start, restart, stop; logs into the test's log on failure
+//	encode.go   series of a test -> remote-write 1.0 and 2.0, by the generated encoders
+//	push.go     POST to the write endpoint: status, body, Written headers
+//	query.go    GET from the query endpoints
+//	disk.go     what a stopped server left on disk, bit by bit
+//
+// The server under test is weir, built from the working tree with released
+// buffers poisoned. The environment says otherwise:
+//
+//	WEIR_TEST_BUILD_FLAGS  flags of go build instead of -tags=poison, such as
+//	                       "-race -tags=poison"
+//	WEIR_TEST_BINARY       this binary instead of a build
+//	WEIR_TEST_TARGET       prometheus: run against a real Prometheus instead, to
+//	                       test the tests
+package harness
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/weir-metrics/weir/integration/server"
+)
+
+// StopWithin is how long a server may take from SIGTERM to its end: what
+// Kubernetes grants.
+const StopWithin = 30 * time.Second
+
+// memoryLimit of a server under test in bytes.
+const memoryLimit = 4 << 30
+
+// logTail is how much of the server's log a failed test shows, in bytes.
+const logTail = 16 << 10
+
+// built is the server under test, built once per test process.
+var built struct {
+	once sync.Once
+	dir  string // temporary, removed by Main
+	path string
+	err  error
+}
+
+// Main runs the tests of a package and removes what was built for them. Call it
+// from TestMain.
+func Main(m *testing.M) {
+	code := m.Run()
+	if built.dir != "" {
+		os.RemoveAll(built.dir)
+	}
+	os.Exit(code)
+}
+
+// Against reports the name of the server under test.
+func Against() string {
+	if os.Getenv("WEIR_TEST_TARGET") == "prometheus" {
+		return "prometheus"
+	}
+	return "weir"
+}
+
+// Binary returns the path of the server under test, building it if needed.
+func Binary(t testing.TB) string {
+	t.Helper()
+	built.once.Do(func() { built.path, built.err = build() })
+	require.NoError(t, built.err)
+	return built.path
+}
+
+func build() (string, error) {
+	if given := os.Getenv("WEIR_TEST_BINARY"); given != "" {
+		return filepath.Abs(given)
+	}
+	root, err := server.Root()
+	if err != nil {
+		return "", err
+	}
+	if Against() == "prometheus" {
+		return server.Ensure(context.Background(), server.Prometheus(), root, filepath.Join(root, "bin"), os.Stderr)
+	}
+	if built.dir, err = os.MkdirTemp("", "weir-test-"); err != nil {
+		return "", err
+	}
+	flags := []string{"-tags=poison"}
+	if given := os.Getenv("WEIR_TEST_BUILD_FLAGS"); given != "" {
+		flags = strings.Fields(given)
+	}
+	if err := watchSources(root); err != nil {
+		return "", err
+	}
+	out := filepath.Join(built.dir, "weir")
+	return out, server.Build(context.Background(), server.Weir(), root, out, os.Stderr, flags...)
+}
+
+// watchSources reads the folders of the source tree. go test notes what a test
+// reads, so that a result from its cache is not taken for true after weir
+// changed: it cannot see that the test builds weir.
+func watchSources(root string) error {
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		switch name, _ := filepath.Rel(root, path); name {
+		case ".git", "bin", "data", "demo-data", "tools":
+			return filepath.SkipDir
+		}
+		return nil
+	})
+}
+
+// Config of a server under test.
+type Config struct {
+	OutOfOrderWindow time.Duration // 0: weir's default, 10 minutes
+	Set              []string      // path=value, for weir only
+}
+
+// Server is a server under test. It may be killed and started again on the same
+// data while other goroutines write to it.
+type Server struct {
+	t       testing.TB
+	kind    server.Kind
+	options server.Options
+	process atomic.Pointer[server.Process]
+}
+
+// Start starts a server on an empty directory and stops it when the test ends.
+func Start(t testing.TB, cfg Config) *Server {
+	t.Helper()
+	path := Binary(t)
+	dir := t.TempDir()
+	s := &Server{t: t, kind: kindOf(cfg), options: server.Options{
+		DataDir: filepath.Join(dir, "data"), LogPath: filepath.Join(dir, "log"), MemoryLimit: memoryLimit,
+	}}
+	if strings.Contains(os.Getenv("WEIR_TEST_BUILD_FLAGS"), "-race") {
+		s.options.MemoryLimit = 0 // the race detector reserves terabytes of addresses
+	}
+	if Against() == "weir" {
+		s.options.ExtraArgs = weirArgs(cfg)
+	}
+	require.NoError(t, os.Mkdir(s.options.DataDir, 0o755))
+	t.Cleanup(func() {
+		if p := s.process.Load(); p != nil {
+			p.Kill()
+		}
+		if t.Failed() {
+			t.Logf("end of the server's log:\n%s", server.Tail(s.options.LogPath, logTail))
+		}
+	})
+	s.start(path)
+	return s
+}
+
+func kindOf(cfg Config) server.Kind {
+	if Against() == "weir" {
+		return server.Weir()
+	}
+	window := cfg.OutOfOrderWindow
+	if window == 0 {
+		window = 10 * time.Minute
+	}
+	return server.PrometheusOutOfOrder(fmt.Sprintf("%ds", int(window.Seconds())))
+}
+
+func weirArgs(cfg Config) []string {
+	var args []string
+	set := cfg.Set
+	if cfg.OutOfOrderWindow != 0 {
+		set = append(set, "limits.out_of_order_window="+cfg.OutOfOrderWindow.String())
+	}
+	for _, s := range set {
+		args = append(args, "-set", s)
+	}
+	return args
+}
+
+func (s *Server) start(path string) {
+	s.t.Helper()
+	p, err := server.Start(s.t.Context(), s.kind, path, s.options)
+	require.NoError(s.t, err, "log:\n%s", server.Tail(s.options.LogPath, logTail))
+	s.process.Store(p)
+}
+
+// Process is the process that runs, or ran last.
+func (s *Server) Process() *server.Process { return s.process.Load() }
+
+// DataDir is where the server keeps its samples.
+func (s *Server) DataDir() string { return s.options.DataDir }
+
+// WriteURL is the remote-write endpoint. It changes when the server is started
+// again.
+func (s *Server) WriteURL() string { return s.Process().URL + s.kind.WritePath }
+
+// Kill ends the server with SIGKILL.
+func (s *Server) Kill() { s.Process().Kill() }
+
+// Stop ends the server with SIGTERM; it must end in time and well.
+func (s *Server) Stop() {
+	s.t.Helper()
+	require.NoError(s.t, s.Process().Stop(StopWithin))
+}
+
+// Again starts the server on the data it left.
+func (s *Server) Again() {
+	s.t.Helper()
+	s.start(Binary(s.t))
+}

@@ -1,0 +1,175 @@
+package harness
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/http"
+	"net/url"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/stretchr/testify/require"
+)
+
+var queryClient = &http.Client{Timeout: 2 * time.Minute}
+
+// Envelope is what every endpoint of the query API answers.
+type Envelope struct {
+	Status    string          `json:"status"`
+	Data      json.RawMessage `json:"data"`
+	ErrorType string          `json:"errorType"`
+	Error     string          `json:"error"`
+	Warnings  []string        `json:"warnings"`
+}
+
+// Get queries path (such as /api/v1/series) and decodes the data of the answer,
+// which must be a success without warnings, into into.
+func (s *Server) Get(t testing.TB, path string, params url.Values, into any) {
+	t.Helper()
+	u := s.Process().URL + s.kind.APIPath + path + "?" + params.Encode()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, u, nil)
+	require.NoError(t, err)
+	resp, err := queryClient.Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	var e Envelope
+	require.NoError(t, json.NewDecoder(resp.Body).Decode(&e), "%s: %s", u, resp.Status)
+	require.Equal(t, http.StatusOK, resp.StatusCode, "%s: %s", u, e.Error)
+	require.Equal(t, "success", e.Status)
+	require.Empty(t, e.Warnings)
+	require.NoError(t, json.Unmarshal(e.Data, into), "%s: %s", u, e.Data)
+}
+
+// Stored is one series as a query returned it.
+type Stored struct {
+	Labels     map[string]string
+	Floats     map[int64]float64 // by timestamp in ms
+	Histograms map[int64]HistogramJSON
+}
+
+// HistogramJSON is a native histogram as the query API shows it: texts are
+// floats in shortest form, and empty buckets are left out.
+type HistogramJSON struct {
+	Count   string   `json:"count"`
+	Sum     string   `json:"sum"`
+	Buckets [][4]any `json:"buckets"`
+}
+
+// point decodes [seconds, X] into milliseconds and X.
+func point(raw [2]json.RawMessage, into any) (int64, error) {
+	seconds, err := strconv.ParseFloat(string(raw[0]), 64)
+	if err != nil {
+		return 0, err
+	}
+	return int64(math.Round(seconds * 1000)), json.Unmarshal(raw[1], into)
+}
+
+// Samples returns every stored sample of the series that selector selects, with
+// from <= timestamp <= to in ms. Staleness markers do not show.
+func (s *Server) Samples(t testing.TB, selector string, from, to int64) []Stored {
+	t.Helper()
+	var data struct {
+		ResultType string
+		Result     []struct {
+			Metric     map[string]string
+			Values     [][2]json.RawMessage
+			Histograms [][2]json.RawMessage
+		}
+	}
+	// The range of a selector is open on the left.
+	params := url.Values{"query": {fmt.Sprintf("%s[%dms]", selector, to-from+1)}, "time": {Seconds(to)}}
+	s.Get(t, "/api/v1/query", params, &data)
+	require.Equal(t, "matrix", data.ResultType)
+	var out []Stored
+	for _, r := range data.Result {
+		x := Stored{Labels: r.Metric, Floats: map[int64]float64{}, Histograms: map[int64]HistogramJSON{}}
+		for _, raw := range r.Values {
+			var text string
+			at, err := point(raw, &text)
+			require.NoError(t, err)
+			x.Floats[at], err = strconv.ParseFloat(text, 64)
+			require.NoError(t, err)
+		}
+		for _, raw := range r.Histograms {
+			var h HistogramJSON
+			at, err := point(raw, &h)
+			require.NoError(t, err)
+			x.Histograms[at] = h
+		}
+		require.Len(t, x.Floats, len(r.Values), "a timestamp came twice")
+		require.Len(t, x.Histograms, len(r.Histograms), "a timestamp came twice")
+		out = append(out, x)
+	}
+	return out
+}
+
+// Only returns the samples of the one series that selector must select.
+func (s *Server) Only(t testing.TB, selector string, from, to int64) Stored {
+	t.Helper()
+	all := s.Samples(t, selector, from, to)
+	require.Len(t, all, 1, "%s: %v", selector, all)
+	return all[0]
+}
+
+// Seconds formats a timestamp in ms as the query API takes it.
+func Seconds(ms int64) string { return strconv.FormatFloat(float64(ms)/1000, 'f', 3, 64) }
+
+// JSONOf is how the query API must show a histogram.
+func JSONOf(h *histogram.FloatHistogram) HistogramJSON {
+	out := HistogramJSON{Count: shortest(h.Count), Sum: shortest(h.Sum)}
+	for it := h.AllBucketIterator(); it.Next(); {
+		b := it.At()
+		if b.Count == 0 {
+			continue
+		}
+		bounds := 2.0 // open on both sides
+		switch {
+		case b.LowerInclusive && b.UpperInclusive:
+			bounds = 3
+		case b.LowerInclusive:
+			bounds = 1
+		case b.UpperInclusive:
+			bounds = 0
+		}
+		out.Buckets = append(out.Buckets, [4]any{bounds, shortest(b.Lower), shortest(b.Upper), shortest(b.Count)})
+	}
+	return out
+}
+
+// JSONOfSample is JSONOf for a Sample with H or FH.
+func JSONOfSample(x Sample) HistogramJSON {
+	if x.H != nil {
+		return JSONOf(x.H.ToFloat(nil))
+	}
+	return JSONOf(x.FH)
+}
+
+// shortest formats a float as Prometheus' JSON encoder does.
+func shortest(v float64) string {
+	format := byte('f')
+	if abs := math.Abs(v); abs != 0 && (abs < 1e-6 || abs >= 1e21) {
+		format = 'e'
+	}
+	return strconv.FormatFloat(v, format, -1, 64)
+}
+
+// Instant returns the value of every series that an instant query finds.
+func (s *Server) Instant(t testing.TB, query string, at int64) []string {
+	t.Helper()
+	var data struct {
+		Result []struct{ Value [2]json.RawMessage }
+	}
+	s.Get(t, "/api/v1/query", url.Values{"query": {query}, "time": {Seconds(at)}}, &data)
+	var out []string
+	for _, r := range data.Result {
+		var text string
+		if r.Value[1] != nil {
+			require.NoError(t, json.Unmarshal(r.Value[1], &text))
+		}
+		out = append(out, text)
+	}
+	return out
+}
