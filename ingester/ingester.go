@@ -24,7 +24,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/prometheus/tsdb/tsdbutil"
+	"github.com/prometheus/prometheus/tsdb/fileutil"
 	"github.com/prometheus/prometheus/util/compression"
 	"golang.org/x/sync/errgroup"
 
@@ -113,6 +113,9 @@ type Ingester struct {
 	tenants  map[string]*tenantDB // guarded by mu
 }
 
+// lockFile has a name that no tenant can have.
+const lockFile = "__lock"
+
 // Phases of an ingester's life, in order.
 const (
 	starting = iota
@@ -133,10 +136,7 @@ func (i *Ingester) Run(ctx context.Context) (err error) {
 	if err := os.MkdirAll(i.Dir, 0o755); err != nil {
 		return fmt.Errorf("create the ingester's directory: %w", err)
 	}
-	lock, err := tsdbutil.NewDirLocker(i.Dir, "weir", i.Logger, nil)
-	if err == nil {
-		err = lock.Lock()
-	}
+	lock, _, err := fileutil.Flock(filepath.Join(i.Dir, lockFile))
 	if err != nil {
 		return fmt.Errorf("lock %s, which another weir may be using: %w", i.Dir, err)
 	}

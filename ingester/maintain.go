@@ -29,19 +29,22 @@ func (i *Ingester) maintain(ctx context.Context) error {
 			}
 			if err := t.maintain(ctx, time.Now(), i.cfg.BlockDuration/8); err != nil && ctx.Err() == nil {
 				i.metrics.maintenanceFailures.Inc()
-				t.log.Error("cannot cut a block, will try again", "err", err)
+				t.log.Error("maintenance of a tenant failed, will try again", "err", err)
 			}
 		}
 	}
 }
 
-// maintain cuts the head when it holds more than one and a half blocks' time.
+// maintain saves metadata and cuts the head when it is due.
 func (t *tenantDB) maintain(ctx context.Context, now time.Time, spread time.Duration) error {
 	t.maintenance.Lock()
 	defer t.maintenance.Unlock()
-	if err := t.metadata.save(t.dir); err != nil {
-		return err
-	}
+	return errors.Join(t.metadata.save(t.dir), t.cut(ctx, now, spread))
+}
+
+// cut cuts the head when it holds more than one and a half blocks' time. The
+// caller holds maintenance.
+func (t *tenantDB) cut(ctx context.Context, now time.Time, spread time.Duration) error {
 	if t.replayedLate {
 		if err := t.db.CompactOOOHead(ctx); err != nil {
 			return fmt.Errorf("cut out-of-order samples of before the start: %w", err)
@@ -127,10 +130,8 @@ func (t *tenantDB) flush(ctx context.Context) error {
 	}
 	defer t.cutting.Store(notCutting)
 	for mint := head.MinTime(); mint <= maxt; mint = head.MinTime() {
-		end := min((mint/t.blockMS+1)*t.blockMS-1, maxt)
-		if mint < 0 {
-			end = min(mint/t.blockMS*t.blockMS-1, maxt)
-		}
+		border := mint - mod(mint, t.blockMS) + t.blockMS
+		end := min(border-1, maxt)
 		if err := t.db.CompactHead(tsdb.NewRangeHead(head, mint, end)); err != nil {
 			return fmt.Errorf("flush tenant %s: %w", t.id, err)
 		}
@@ -144,3 +145,6 @@ func (t *tenantDB) flush(ctx context.Context) error {
 	t.sweep()
 	return t.metadata.save(t.dir)
 }
+
+// mod is t modulo d, for times before 1970 as well.
+func mod(t, d int64) int64 { return (t%d + d) % d }

@@ -80,14 +80,16 @@ func (s *metadataStore) load(dir string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	var families map[string][]metadata.Metadata
 	if err == nil {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		err = json.Unmarshal(b, &s.families)
+		err = json.Unmarshal(b, &families)
 	}
 	if err != nil {
 		return fmt.Errorf("read metric metadata: %w", err)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.families = families
 	return nil
 }
 

@@ -24,8 +24,9 @@ const seriesPage = 64
 
 // entry is what is known of one series.
 type entry struct {
-	ref   atomic.Uint64 // reference in the TSDB's head, 0: not there
-	lastT atomic.Int64  // newest timestamp given to the TSDB by this process, ms
+	ref    atomic.Uint64 // reference in the TSDB's head, 0: not there
+	writer atomic.Uint64 // number of the Write that gave the TSDB a sample last
+	lastT  atomic.Int64  // newest timestamp given to the TSDB by this process, ms; written by writer only
 }
 
 func (t *seriesTable) at(i uint32) *entry { return &t.pages[i/seriesPage][i%seriesPage] }
@@ -102,18 +103,4 @@ func (t *seriesTable) len() int {
 func (e *entry) forget() {
 	e.ref.Store(0)
 	e.lastT.Store(math.MinInt64)
-}
-
-// advance moves lastT to ts when that is newer, and reports whether it was: of
-// several writers, only one may take a timestamp for new.
-func (e *entry) advance(ts int64) bool {
-	for {
-		last := e.lastT.Load()
-		if ts <= last {
-			return false
-		}
-		if e.lastT.CompareAndSwap(last, ts) {
-			return true
-		}
-	}
 }

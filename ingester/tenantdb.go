@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,7 +38,9 @@ type tenantDB struct {
 	// for writing by whoever needs that none are.
 	commits sync.RWMutex
 	closed  bool // guarded by commits
+	writes  inFlight
 
+	failed  atomic.Bool  // the write-ahead log could not be written
 	cutting atomic.Int64 // a flush is cutting samples up to here, ms; or notCutting
 
 	// applied is the version of the limits that the TSDB works under; changing
@@ -95,7 +98,7 @@ func (i *Ingester) tsdbOptions(t *tenantDB, lim *tenant.Limits) *tsdb.Options {
 	o.WALCompression = i.cfg.WALCompression
 	o.StripeSize = i.cfg.StripeSize
 	o.HeadChunksWriteBufferSize = chunks.MinWriteBufferSize // the default takes 4 MiB of every tenant
-	o.NoLockfile = true // the directory above is locked
+	o.NoLockfile = true                                     // the directory above is locked
 	o.IsolationDisabled = true
 	o.EnableOverlappingCompaction = false
 	o.OutOfOrderTimeWindow = windowMS(lim)
@@ -184,7 +187,31 @@ func (t *tenantDB) close() error {
 func (t *tenantDB) jitter(d time.Duration) time.Duration {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(t.id))
-	return time.Duration(h.Sum32()) * d / math.MaxUint32
+	return time.Duration(float64(h.Sum32()) / (1 << 32) * float64(d))
+}
+
+// inFlight numbers the Writes of a tenant and knows which have not ended.
+type inFlight struct {
+	mu      sync.Mutex
+	last    uint64   // guarded by mu
+	numbers []uint64 // guarded by mu
+}
+
+// begin returns the number of a new Write, and appends those of the others that
+// have not ended to dst.
+func (r *inFlight) begin(dst []uint64) (number uint64, others []uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	dst = append(dst, r.numbers...)
+	r.last++
+	r.numbers = append(r.numbers, r.last)
+	return r.last, dst
+}
+
+func (r *inFlight) end(number uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.numbers = slices.DeleteFunc(r.numbers, func(n uint64) bool { return n == number })
 }
 
 // PreCreation implements tsdb.SeriesLifecycleCallback.

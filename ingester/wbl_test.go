@@ -56,7 +56,7 @@ func TestLateSamplesSurviveSeveralKills(t *testing.T) {
 		}
 		copied := t.TempDir()
 		require.NoError(t, os.CopyFS(copied, os.DirFS(dir)))
-		require.NoError(t, os.RemoveAll(filepath.Join(copied, "lock")))
+		require.NoError(t, os.RemoveAll(filepath.Join(copied, lockFile)))
 		cancel()
 		require.NoError(t, <-done)
 		dir = copied

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -23,6 +24,8 @@ type write struct {
 	reply   *proto.Reply
 	entries []*entry // of each series of f, nil: unknown
 	late    []late   // samples that are not newer than all before them
+	number  uint64   // of this Write in its tenant
+	running []uint64 // numbers of those that had begun and not ended when this one began
 	labels  []proto.SeriesLabels
 	unknown bool // the series at hand turned out to be unknown
 }
@@ -32,9 +35,10 @@ var writes = sync.Pool{New: func() any { return new(write) }}
 // Write implements receiver.Ingester.
 //
 // A sample that is newer than every one its series has had goes straight to the
-// TSDB: it can neither repeat nor contradict anything. All others are put aside
-// and decided one request at a time, when no other commit is under way
-// (late.go). That makes the counts in reply exact.
+// TSDB: it can neither repeat nor contradict anything. All others, and those of a
+// series that another Write is busy with, are put aside and decided one request
+// at a time, when no other commit is under way (late.go). That makes the counts
+// in reply exact.
 func (i *Ingester) Write(ctx context.Context, tenantID string, f *proto.Frame, reply *proto.Reply) error {
 	t, err := i.open(tenantID)
 	if err != nil {
@@ -43,8 +47,6 @@ func (i *Ingester) Write(ctx context.Context, tenantID string, f *proto.Frame, r
 	w := writes.Get().(*write)
 	defer w.release()
 	w.f, w.reply = f, reply
-	w.entries = t.series.resolve(f, w.entries[:0], reply)
-	w.labels = f.Labels
 
 	if err := w.commitNew(ctx, t); err != nil {
 		return err
@@ -73,7 +75,7 @@ func (i *Ingester) Write(ctx context.Context, tenantID string, f *proto.Frame, r
 func (w *write) release() {
 	clear(w.entries)
 	clear(w.late)
-	*w = write{entries: w.entries[:0], late: w.late[:0]}
+	*w = write{entries: w.entries[:0], late: w.late[:0], running: w.running[:0]}
 	writes.Put(w)
 }
 
@@ -85,11 +87,16 @@ func (w *write) commitNew(ctx context.Context, t *tenantDB) error {
 	if err := t.writable(w.f); err != nil {
 		return err
 	}
+	w.entries = t.series.resolve(w.f, w.entries[:0], w.reply)
+	w.labels = w.f.Labels
+	w.number, w.running = t.writes.begin(w.running[:0])
+	defer t.writes.end(w.number)
 	app := t.db.AppenderV2(ctx)
 	var floats, histograms uint32
 	for i := range w.f.Series {
 		s, e := &w.f.Series[i], w.entries[i]
 		ls := w.labelsOf(uint32(i))
+		before := len(w.late)
 		w.unknown = e == nil || (e.ref.Load() == 0 && ls.IsEmpty())
 		for j := floats; j < floats+s.Floats && !w.unknown; j++ {
 			w.appendFloat(app, e, ls, uint32(i), j)
@@ -98,15 +105,27 @@ func (w *write) commitNew(ctx context.Context, t *tenantDB) error {
 			w.appendHistogram(app, e, ls, uint32(i), j)
 		}
 		if w.unknown && s.Floats+s.Histograms+s.Exemplars > 0 {
+			w.late = w.late[:before]
 			w.reply.Unknown = append(w.reply.Unknown, uint32(i))
 		}
 		floats += s.Floats
 		histograms += s.Histograms
 	}
-	if err := app.Commit(); err != nil {
-		return unavailable(err)
+	return t.commit(app)
+}
+
+// commit ends a transaction. When the log cannot be written, its last record may
+// lie there in part, and what is logged behind it could not be replayed: then no
+// more is taken until the next start, which repairs the log.
+func (t *tenantDB) commit(app storage.AppenderTransaction) error {
+	err := app.Commit()
+	if err == nil {
+		return nil
 	}
-	return nil
+	if !t.failed.Swap(true) {
+		t.log.Error("the write-ahead log cannot be written; this tenant takes no more writes until the next start", "err", err)
+	}
+	return unavailable(err)
 }
 
 // labelsOf returns the labels that came with series i, if any. It is called
@@ -132,7 +151,7 @@ func (w *write) findLabels(i uint32) labels.Labels {
 
 func (w *write) appendFloat(app storage.AppenderV2, e *entry, ls labels.Labels, i, j uint32) {
 	s := &w.f.Floats[j]
-	if !e.advance(s.T) {
+	if !w.newest(e, s.T) {
 		w.late = append(w.late, late{series: i, sample: j, t: s.T})
 		return
 	}
@@ -142,12 +161,28 @@ func (w *write) appendFloat(app storage.AppenderV2, e *entry, ls labels.Labels, 
 
 func (w *write) appendHistogram(app storage.AppenderV2, e *entry, ls labels.Labels, i, j uint32) {
 	s := &w.f.Histograms[j]
-	if !e.advance(s.T) {
+	if !w.newest(e, s.T) {
 		w.late = append(w.late, late{series: i, sample: j, t: s.T, histogram: true})
 		return
 	}
 	ref, err := app.Append(storage.SeriesRef(e.ref.Load()), ls, s.ST, s.T, 0, s.H, s.FH, newerOnly)
 	w.appended(e, ref, err, late{series: i, sample: j, t: s.T, histogram: true})
+}
+
+// newest claims the series for this Write and reports whether ts is newer than
+// all its samples. It is false as well when another Write may not have committed
+// what it appended to the series: the TSDB compares with committed samples only.
+func (w *write) newest(e *entry, ts int64) bool {
+	if last := e.writer.Load(); last != w.number {
+		if last > w.number || slices.Contains(w.running, last) || !e.writer.CompareAndSwap(last, w.number) {
+			return false
+		}
+	}
+	if ts <= e.lastT.Load() {
+		return false
+	}
+	e.lastT.Store(ts)
+	return true
 }
 
 // newerOnly makes the TSDB refuse what is not newer than the series' newest.
@@ -159,7 +194,7 @@ func (w *write) appended(e *entry, ref storage.SeriesRef, err error, s late) {
 	case err == nil:
 		e.ref.Store(uint64(ref))
 		w.reply.Written.Add(s.counts())
-	case errors.Is(err, storage.ErrOutOfOrderSample):
+	case errors.Is(err, storage.ErrOutOfOrderSample), errors.Is(err, storage.ErrDuplicateSampleForTimestamp):
 		w.late = append(w.late, s)
 	case errors.Is(err, tsdb.ErrInvalidSample):
 		// The head dropped the series since we learned its reference.
@@ -170,17 +205,10 @@ func (w *write) appended(e *entry, ref storage.SeriesRef, err error, s late) {
 	}
 }
 
-// reject counts a sample that the TSDB refuses for good.
+// reject counts a sample that the TSDB refuses for what it is, which only
+// histograms can be.
 func (w *write) reject(s late, err error) {
-	reason := proto.SampleOutOfOrder
-	switch {
-	case errors.Is(err, storage.ErrDuplicateSampleForTimestamp):
-		reason = proto.SampleDuplicate
-	case errors.Is(err, storage.ErrTooOldSample), errors.Is(err, storage.ErrOutOfBounds), errors.Is(err, storage.ErrOutOfOrderSample):
-	case s.histogram:
-		reason = proto.HistogramInvalid
-	}
-	w.reply.Rejected.Add(reason, s.counts(), s.series, s.t, err.Error)
+	w.reply.Rejected.Add(proto.HistogramInvalid, s.counts(), s.series, s.t, err.Error)
 }
 
 // unavailable wraps a failure of the store itself, which may pass.
@@ -216,16 +244,13 @@ func (w *write) commitExemplars(ctx context.Context, t *tenantDB) error {
 			continue
 		}
 		e := w.entries[i]
-		if e.ref.Load() == 0 {
+		if !ls.IsEmpty() {
 			e.ref.Store(uint64(t.createSeries(ctx, ls)))
 		}
 		for j := from; j < next && w.appendExemplar(app, e, uint32(i), j); j++ {
 		}
 	}
-	if err := app.Commit(); err != nil {
-		return unavailable(err)
-	}
-	return nil
+	return t.commit(app)
 }
 
 // appendExemplar appends exemplar j of series i; false means that the head
@@ -254,36 +279,42 @@ func (w *write) appendExemplar(app storage.Appender, e *entry, i, j uint32) bool
 // forget makes series i unknown: the head dropped it, so nothing of it was stored.
 func (w *write) forget(e *entry, i uint32) {
 	e.forget()
-	at, _ := slices.BinarySearch(w.reply.Unknown, i)
-	w.reply.Unknown = slices.Insert(w.reply.Unknown, at, i)
+	if at, listed := slices.BinarySearch(w.reply.Unknown, i); !listed {
+		w.reply.Unknown = slices.Insert(w.reply.Unknown, at, i)
+	}
 }
 
 func noSeries() string {
 	return "the series has no sample yet; send samples or histograms with its exemplars"
 }
 
-// createSeries makes a series that has exemplars but no sample. The TSDB
+// createSeries returns the reference of the series with labels ls, which it
+// makes if it is not in the head: exemplars may come without samples. The TSDB
 // creates a series before it looks at the sample, so a sample that is too old
 // for anything leaves just the series. It returns 0 when there is no head yet
 // that anything could be too old for.
 func (t *tenantDB) createSeries(ctx context.Context, ls labels.Labels) storage.SeriesRef {
 	head := t.db.Head()
-	if head.NumSeries() == 0 || ls.IsEmpty() {
+	if head.MinTime() == math.MaxInt64 || ls.IsEmpty() {
 		return 0
+	}
+	app := t.db.AppenderV2(ctx)
+	if ref := refOf(app, ls); ref != 0 {
+		_ = app.Rollback()
+		return ref
 	}
 	tooOld := head.MaxTime() - max(windowMS(t.limits()), t.blockMS) - time.Hour.Milliseconds()
-	app := t.db.AppenderV2(ctx)
 	_, _ = app.Append(0, ls, 0, tooOld, 0, nil, nil, storage.AOptions{})
-	if err := app.Commit(); err != nil {
+	ref := refOf(app, ls)
+	if t.commit(app) != nil {
 		return 0
 	}
-	app = t.db.AppenderV2(ctx)
-	defer func() { _ = app.Rollback() }()
-	g, ok := app.(storage.GetRef)
-	if !ok {
-		return 0
-	}
-	ref, _ := g.GetRef(ls, ls.Hash())
+	return ref
+}
+
+// refOf returns the reference of a series in the head, or 0.
+func refOf(app storage.AppenderV2, ls labels.Labels) storage.SeriesRef {
+	ref, _ := app.(storage.GetRef).GetRef(ls, ls.Hash())
 	return ref
 }
 
@@ -301,6 +332,10 @@ func (w *write) sample(s late) (st int64, v float64, h *histogram.Histogram, fh 
 func (t *tenantDB) writable(f *proto.Frame) error {
 	if t.closed {
 		return proto.Errorf(proto.KindUnavailable, "weir-shutting-down", "the server is shutting down; repeat the request")
+	}
+	if t.failed.Load() {
+		return proto.Errorf(proto.KindUnavailable, "weir-store-unavailable",
+			"a write to the write-ahead log failed; restart the server when its disk is in order, and repeat the request")
 	}
 	below := t.cutting.Load()
 	if below == notCutting || f == nil {
