@@ -361,6 +361,5 @@ func busyCutting() error {
 
 // lateness says how late t is in a tenant whose newest sample is at newest.
 func lateness(t, newest int64, window time.Duration) string {
-	return fmt.Sprintf("%s older than the tenant's newest sample, the limit out_of_order_window is %s",
-		time.Duration(newest-t)*time.Millisecond, window)
+	return fmt.Sprintf("%s older than the tenant's newest sample, the limit out_of_order_window is %s", proto.Span(t, newest), window)
 }

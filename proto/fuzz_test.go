@@ -140,9 +140,9 @@ func seedsV2(tb testing.TB) (out [][]byte) {
 // is the number of the field with the series.
 func oddSeeds(series int) [][]byte {
 	return [][]byte{
-		encode(wireField{id: series, wire: bytes, val: encode(
-			wireField{id: 2, wire: bytes, val: encode(wireField{id: 2, wire: varint, num: 1})},
-			wireField{id: 1, wire: bytes, val: encode(wireField{id: 1, wire: bytes, val: []byte("a")})},
+		encode(wireField{id: series, wire: wireLen, val: encode(
+			wireField{id: 2, wire: wireLen, val: encode(wireField{id: 2, wire: varint, num: 1})},
+			wireField{id: 1, wire: wireLen, val: encode(wireField{id: 1, wire: wireLen, val: []byte("a")})},
 			wireField{id: 1, wire: varint, num: 1}, wireField{id: 6, wire: varint, num: 1},
 		)}),
 		encode(wireField{id: 200, wire: i32}, wireField{id: 201, wire: i64}, wireField{id: 3, wire: varint, num: 1}),

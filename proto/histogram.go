@@ -23,11 +23,17 @@ type wireHistogram struct {
 
 // readHistogram reads a Histogram message into memory of its own: the store
 // keeps it.
-func readHistogram(b []byte) (Histogram, bool) {
+func readHistogram(b []byte, v Version) (Histogram, bool) {
 	var w wireHistogram
 	for p := 0; p < len(b); {
 		var f field
-		if p = f.next(b, p); p < 0 || !w.set(&f) {
+		if p = f.next(b, p); p < 0 {
+			return Histogram{}, false
+		}
+		if f.id == 17 && v == V1 {
+			continue // not known to version 1
+		}
+		if !w.set(&f) {
 			return Histogram{}, false
 		}
 	}

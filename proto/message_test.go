@@ -21,20 +21,20 @@ type fieldKind struct {
 }
 
 const (
-	varint = 0
-	i64    = 1
-	bytes  = 2
-	i32    = 5
+	varint  = 0
+	i64     = 1
+	wireLen = 2
+	i32     = 5
 )
 
 var (
-	labelMessage = message{1: {wire: bytes}, 2: {wire: bytes}}
+	labelMessage = message{1: {wire: wireLen}, 2: {wire: wireLen}}
 	spanMessage  = message{1: {wire: varint}, 2: {wire: varint}}
 
 	histogramV1 = message{
 		1: {wire: varint}, 2: {wire: i64}, 3: {wire: i64}, 4: {wire: varint}, 5: {wire: i64}, 6: {wire: varint}, 7: {wire: i64},
-		8: {wire: bytes, sub: &spanMessage}, 9: {wire: varint, list: true}, 10: {wire: i64, list: true},
-		11: {wire: bytes, sub: &spanMessage}, 12: {wire: varint, list: true}, 13: {wire: i64, list: true},
+		8: {wire: wireLen, sub: &spanMessage}, 9: {wire: varint, list: true}, 10: {wire: i64, list: true},
+		11: {wire: wireLen, sub: &spanMessage}, 12: {wire: varint, list: true}, 13: {wire: i64, list: true},
 		14: {wire: varint}, 15: {wire: varint}, 16: {wire: i64, list: true},
 	}
 	histogramV2 = with(histogramV1, 17, fieldKind{wire: varint})
@@ -42,23 +42,23 @@ var (
 	sampleV1 = message{1: {wire: i64}, 2: {wire: varint}}
 	sampleV2 = with(sampleV1, 3, fieldKind{wire: varint})
 
-	exemplarV1 = message{1: {wire: bytes, sub: &labelMessage}, 2: {wire: i64}, 3: {wire: varint}}
+	exemplarV1 = message{1: {wire: wireLen, sub: &labelMessage}, 2: {wire: i64}, 3: {wire: varint}}
 	exemplarV2 = with(exemplarV1, 1, fieldKind{wire: varint, list: true, text: "ref"})
 
 	seriesV1 = message{
-		1: {wire: bytes, sub: &labelMessage, text: "label"}, 2: {wire: bytes, sub: &sampleV1},
-		3: {wire: bytes, sub: &exemplarV1}, 4: {wire: bytes, sub: &histogramV1},
+		1: {wire: wireLen, sub: &labelMessage, text: "label"}, 2: {wire: wireLen, sub: &sampleV1},
+		3: {wire: wireLen, sub: &exemplarV1}, 4: {wire: wireLen, sub: &histogramV1},
 	}
 	seriesV2 = message{
-		1: {wire: varint, list: true, text: "ref"}, 2: {wire: bytes, sub: &sampleV2},
-		3: {wire: bytes, sub: &histogramV2}, 4: {wire: bytes, sub: &exemplarV2},
-		5: {wire: bytes, text: "metadata", sub: &message{1: {wire: varint}, 3: {wire: varint, text: "ref"}, 4: {wire: varint, text: "ref"}}},
+		1: {wire: varint, list: true, text: "ref"}, 2: {wire: wireLen, sub: &sampleV2},
+		3: {wire: wireLen, sub: &histogramV2}, 4: {wire: wireLen, sub: &exemplarV2},
+		5: {wire: wireLen, text: "metadata", sub: &message{1: {wire: varint}, 3: {wire: varint, text: "ref"}, 4: {wire: varint, text: "ref"}}},
 	}
 	requestV1 = message{
-		1: {wire: bytes, sub: &seriesV1},
-		3: {wire: bytes, text: "metadata of version 1", sub: &message{1: {wire: varint}, 2: {wire: bytes}, 4: {wire: bytes}, 5: {wire: bytes}}},
+		1: {wire: wireLen, sub: &seriesV1},
+		3: {wire: wireLen, text: "metadata of version 1", sub: &message{1: {wire: varint}, 2: {wire: wireLen}, 4: {wire: wireLen}, 5: {wire: wireLen}}},
 	}
-	requestV2 = message{4: {wire: bytes}, 5: {wire: bytes, sub: &seriesV2}}
+	requestV2 = message{4: {wire: wireLen}, 5: {wire: wireLen, sub: &seriesV2}}
 )
 
 func with(m message, id int, k fieldKind) message {
@@ -154,7 +154,7 @@ func examine(odd map[oddity]bool, m message, b []byte) {
 			if k.text == "ref" && f.num > 1<<32-1 {
 				odd[oddRef] = true
 			}
-		case f.wire == bytes && k.list:
+		case f.wire == wireLen && k.list:
 			examinePacked(odd, k, f.val)
 			continue
 		case k.text == "metadata of version 1":
@@ -252,7 +252,7 @@ func takeField(odd map[oddity]bool, b []byte) (f wireField, rest []byte, err err
 			return fail(oddBroken)
 		}
 		f.num, rest = uint64(binary.LittleEndian.Uint32(rest)), rest[4:]
-	case bytes:
+	case wireLen:
 		var n uint64
 		if n, rest, overflow = takeVarint(rest); overflow {
 			return fail(oddOverflow)

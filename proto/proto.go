@@ -105,9 +105,13 @@ type field struct {
 // next reads the field at b[p] and returns the position behind it, or a
 // negative one.
 func (f *field) next(b []byte, p int) int {
+	start := p
 	t, p := uvarint(b, p)
 	if p < 0 || t>>3 == 0 || t>>3 > 1<<29-1 {
 		return -1
+	}
+	if p-start > 1 && b[p-1] == 0 {
+		return -1 // longer than it need be: no encoder does that, and we compare single bytes
 	}
 	f.id, f.wire = int(t>>3), int(t&7)
 	switch f.wire {

@@ -237,7 +237,7 @@ func shuffle(t *rapid.T, m message, b []byte) []byte {
 		b = rest
 		k := m[f.id]
 		switch {
-		case k.list && f.wire == bytes:
+		case k.list && f.wire == wireLen:
 			fields = append(fields, unpack(t, f, k)...)
 		case k.sub != nil:
 			f.val = shuffle(t, *k.sub, f.val)
@@ -268,7 +268,7 @@ func shuffle(t *rapid.T, m message, b []byte) []byte {
 func unpack(t *rapid.T, f wireField, k fieldKind) (out []wireField) {
 	for b := f.val; len(b) > 0; {
 		if rapid.IntRange(0, 3).Draw(t, "keep the rest packed") == 0 {
-			return append(out, wireField{id: f.id, wire: bytes, val: b})
+			return append(out, wireField{id: f.id, wire: wireLen, val: b})
 		}
 		one := wireField{id: f.id, wire: k.wire}
 		if k.wire == i64 {
@@ -291,7 +291,7 @@ func unknownField(t *rapid.T, m message) wireField {
 	ids = slices.DeleteFunc(ids, func(id int) bool { _, known := m[id]; return known })
 	return wireField{
 		id:   rapid.SampledFrom(ids).Draw(t, "number"),
-		wire: rapid.SampledFrom([]int{varint, i64, bytes, i32}).Draw(t, "wire type"),
+		wire: rapid.SampledFrom([]int{varint, i64, wireLen, i32}).Draw(t, "wire type"),
 		num:  rapid.Uint64().Draw(t, "unknown number"),
 		val:  rapid.SliceOfN(rapid.Byte(), 0, 200).Draw(t, "unknown bytes"),
 	}

@@ -1,5 +1,10 @@
 package proto
 
+import (
+	"math"
+	"time"
+)
+
 // Reason is why one series or sample of a request was refused while the rest
 // was stored.
 type Reason uint8
@@ -75,10 +80,13 @@ type Rejections struct {
 // Example is one refused sample or series.
 type Example struct {
 	Reason Reason
-	Series uint32 // index of the series in the request or frame it was found in
+	Series uint32 // index of the series in the request or frame it was found in, or NoSeries
 	T      int64  // the sample's timestamp, ms; 0 when the whole series was refused
 	Detail string // what the reason's id does not say: the value, the limit
 }
+
+// NoSeries is the series of what belongs to none, such as metadata of version 1.
+const NoSeries = math.MaxUint32
 
 // Add counts n refusals; detail makes the text of the example when this is the
 // first of its reason, so that a request full of them costs one text.
@@ -119,4 +127,13 @@ func (r *Rejections) Reset() {
 	clear(r.Counts[:])
 	r.Examples = reset(r.Examples)
 	r.total = 0
+}
+
+// Span says how far apart two timestamps (ms, from before to) are, however far.
+func Span(from, to int64) string {
+	d := to - from
+	if d < 0 || d > math.MaxInt64/int64(time.Millisecond) {
+		return "more than 292 years"
+	}
+	return (time.Duration(d) * time.Millisecond).String()
 }

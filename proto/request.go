@@ -92,7 +92,7 @@ func (r *Request) readSymbols(maxSymbols int) error {
 		}
 		if r.buf[p] != tag(4, wireBytes) {
 			var f field
-			if p = f.next(r.buf, p); p < 0 || f.id == 4 && f.wire != wireBytes {
+			if p = f.next(r.buf, p); p < 0 || (f.id == 4 || f.id == 5) && f.wire != wireBytes {
 				return errMalformed
 			}
 			continue
@@ -122,7 +122,7 @@ func (r *Request) Next(s *Series) (bool, error) {
 		want = tag(5, wireBytes)
 	}
 	for r.pos < len(r.buf) {
-		if r.buf[r.pos] == want {
+		if r.buf[r.pos] == want { // any other spelling of the tag is malformed
 			start, end := span(r.buf, r.pos+1)
 			if end < 0 {
 				return false, errMalformed
@@ -287,6 +287,26 @@ func (r *Request) keyOfRefs(s *Series) error {
 	lo := (a*m2 + b) * m1
 	s.Key = Hash{Hi: c*m1 + d, Lo: lo ^ lo>>32}
 	return nil
+}
+
+// LabelCount is the number of labels of s, those without a value included.
+func (r *Request) LabelCount(s *Series) int {
+	n := 0
+	b := r.labelBytes(s)
+	if r.version == V2 {
+		for _, c := range b {
+			if c < 0x80 { // the last byte of a reference
+				n++
+			}
+		}
+		return n / 2
+	}
+	for p := 0; p < len(b); n++ {
+		if _, p = span(b, p+1); p < 0 {
+			break
+		}
+	}
+	return n
 }
 
 // AppendLabels appends the labels of s in the order of the request. The

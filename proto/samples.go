@@ -3,6 +3,7 @@ package proto
 import (
 	"math"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/exemplar"
@@ -17,14 +18,14 @@ import (
 func (r *Request) AppendSamples(f *Frame, s *Series, series uint32, rej *Rejections) error {
 	b := r.buf[:s.rest.end]
 	left := s.Floats + s.Histograms + s.Exemplars
-	for p := int(s.rest.start); left > 0; {
+	for p := int(s.rest.start); left > 0 && p < len(b); {
 		if b[p] == tag(2, wireBytes) {
 			left--
 			var start int
 			if start, p = span(b, p+1); p < 0 {
 				return errMalformed
 			}
-			sample, ok := readFloat(b[start:p])
+			sample, ok := readFloat(b[start:p], r.version)
 			if !ok {
 				return errMalformed
 			}
@@ -45,7 +46,7 @@ func (r *Request) AppendSamples(f *Frame, s *Series, series uint32, rej *Rejecti
 			}
 			continue
 		}
-		h, ok := readHistogram(fd.val)
+		h, ok := readHistogram(fd.val, r.version)
 		if !ok {
 			return errMalformed
 		}
@@ -56,7 +57,7 @@ func (r *Request) AppendSamples(f *Frame, s *Series, series uint32, rej *Rejecti
 
 // readFloat reads a Sample: value = 1, timestamp = 2 and, in version 2,
 // start_timestamp = 3.
-func readFloat(b []byte) (s Float, ok bool) {
+func readFloat(b []byte, v Version) (s Float, ok bool) {
 	// As every sender writes it: the value, then the timestamp.
 	p := 0
 	if len(b) >= 11 && b[0] == tag(1, wireI64) && b[9] == tag(2, wireVarint) {
@@ -72,21 +73,15 @@ func readFloat(b []byte) (s Float, ok bool) {
 		if p = f.next(b, p); p < 0 {
 			return s, false
 		}
-		switch f.id {
-		case 1:
-			if f.wire != wireI64 {
-				return s, false
-			}
+		switch {
+		case f.id == 1 && f.wire == wireI64:
 			s.V = math.Float64frombits(f.num)
-		case 2, 3:
-			if f.wire != wireVarint {
-				return s, false
-			}
-			if f.id == 2 {
-				s.T = int64(f.num)
-			} else {
-				s.ST = int64(f.num)
-			}
+		case f.id == 2 && f.wire == wireVarint:
+			s.T = int64(f.num)
+		case f.id == 3 && f.wire == wireVarint && v == V2:
+			s.ST = int64(f.num)
+		case f.id <= 2 || f.id == 3 && v == V2:
+			return s, false
 		}
 	}
 	return s, true
@@ -144,9 +139,17 @@ func (r *Request) appendExemplar(fr *Frame, b []byte, series uint32, rej *Reject
 }
 
 // checkExemplarLabels accepts what can be stored and shown: UTF-8 text, names
-// that are not empty, and no name twice.
+// that are not empty, no name twice, and not more than the TSDB takes.
 func checkExemplarLabels(ls []labels.Label) Reason {
+	size, characters := 0, 0
 	for i, l := range ls {
+		if size += len(l.Name) + len(l.Value); size > utf8.UTFMax*exemplar.ExemplarMaxLabelSetLength {
+			return LabelValueTooLong
+		}
+		characters += utf8.RuneCountInString(l.Name) + utf8.RuneCountInString(l.Value)
+		if characters > exemplar.ExemplarMaxLabelSetLength {
+			return LabelValueTooLong
+		}
 		if !model.UTF8Validation.IsValidLabelName(l.Name) {
 			return LabelNameInvalid
 		}

@@ -137,13 +137,11 @@ func generatedV1(message []byte) (d decoded, err error) {
 		}
 		for _, x := range ts.Exemplars {
 			var b labels.ScratchBuilder
-			var names []string
-			valid := true
+			var ls []labels.Label
 			for _, l := range x.Labels {
-				names = append(names, l.Name)
-				valid = valid && storable(l.Name, l.Value)
+				ls = append(ls, labels.Label{Name: l.Name, Value: l.Value})
 			}
-			s.addExemplar(x.ToExemplar(&b, nil), valid && unique(names))
+			s.addExemplar(x.ToExemplar(&b, nil), storable(ls))
 		}
 		d.series = append(d.series, s)
 	}
@@ -187,18 +185,9 @@ func generatedV2(message []byte) (d decoded, err error) {
 		}
 		for _, x := range ts.Exemplars {
 			var b labels.ScratchBuilder
-			var names []string
 			ls, reason := resolve(x.LabelsRefs, m.Symbols)
-			valid := reason == proto.OK
-			for _, l := range ls {
-				names = append(names, l.Name)
-				valid = valid && storable(l.Name, l.Value)
-			}
-			e := exemplar.Exemplar{Value: x.Value, Ts: x.Timestamp}
-			if valid {
-				e, _ = x.ToExemplar(&b, m.Symbols)
-			}
-			s.addExemplar(e, valid && unique(names))
+			e, err := x.ToExemplar(&b, m.Symbols)
+			s.addExemplar(e, err == nil && reason == proto.OK && storable(ls))
 		}
 		if md := ts.Metadata; md.Type != 0 || md.HelpRef != 0 || md.UnitRef != 0 {
 			if x, err := ts.ToMetadata(m.Symbols); err == nil {
@@ -247,21 +236,18 @@ func (s *decodedSeries) addExemplar(e exemplar.Exemplar, valid bool) {
 	s.exemplars = append(s.exemplars, e)
 }
 
-// storable says which exemplar labels are taken: UTF-8, with a name, and with
-// unique names.
-func storable(name, value string) bool {
-	return name != "" && utf8.ValidString(name) && utf8.ValidString(value)
-}
-
-func unique(names []string) bool {
-	seen := map[string]bool{}
-	for _, n := range names {
-		if seen[n] {
+// storable says which exemplar labels are taken: UTF-8, with unique names, and
+// together not longer than OpenMetrics allows.
+func storable(ls []labels.Label) bool {
+	seen, runes := map[string]bool{}, 0
+	for _, l := range ls {
+		if l.Name == "" || !utf8.ValidString(l.Name) || !utf8.ValidString(l.Value) || seen[l.Name] {
 			return false
 		}
-		seen[n] = true
+		seen[l.Name] = true
+		runes += utf8.RuneCountInString(l.Name) + utf8.RuneCountInString(l.Value)
 	}
-	return true
+	return runes <= exemplar.ExemplarMaxLabelSetLength
 }
 
 // String spells d out, floats as their bits, so that two of them are equal when

@@ -33,51 +33,72 @@ func (v *verdict) set(id proto.Hash, reason proto.Reason, handle, metadata uint3
 }
 
 // admit decides about a series from its labels and the tenant's limits alone.
-// ls is sorted and loses its empty values; what is returned are the canonical
-// labels, views like ls itself. detail says which label and which limit.
-func admit(lim *tenant.Limits, ls []labels.Label) (canonical []labels.Label, reason proto.Reason, detail string) {
-	// A label without a value is no label, as everywhere in Prometheus.
+// It sorts ls, and drops labels without a value, which are no labels anywhere in
+// Prometheus; what is left are the canonical labels, views like ls itself. detail
+// says which label it was and what the limit is.
+func admit(lim *tenant.Limits, ls []labels.Label) (canonical []labels.Label, reason proto.Reason, detail func() string) {
 	ls = slices.DeleteFunc(ls, func(l labels.Label) bool { return l.Value == "" && l.Name != "" })
-	if len(ls) > lim.MaxLabelsPerSeries {
-		return nil, proto.LabelsTooMany, fmt.Sprintf("%d labels, the limit max_labels_per_series is %d", len(ls), lim.MaxLabelsPerSeries)
+	if n := len(ls); n > lim.MaxLabelsPerSeries {
+		return nil, proto.LabelsTooMany, func() string { return describeCount(lim, n) }
 	}
 	slices.SortFunc(ls, func(a, b labels.Label) int { return strings.Compare(a.Name, b.Name) })
 	named := false
 	for i, l := range ls {
+		reason := checkLabel(lim, l)
 		if i > 0 && ls[i-1].Name == l.Name {
-			return nil, proto.LabelNameDuplicate, fmt.Sprintf("the label %s occurs twice", quote(l.Name))
+			reason = proto.LabelNameDuplicate
 		}
-		if reason, detail := checkLabel(lim, l); reason != proto.OK {
-			return nil, reason, detail
+		if reason != proto.OK {
+			return nil, reason, func() string { return describeLabel(lim, l, reason) }
 		}
 		named = named || l.Name == model.MetricNameLabel
 	}
 	if !named {
-		return nil, proto.MetricNameMissing, "the label __name__ is missing or empty"
+		return nil, proto.MetricNameMissing, func() string { return "the label __name__ is missing or empty" }
 	}
-	return ls, proto.OK, ""
+	return ls, proto.OK, nil
 }
 
-func checkLabel(lim *tenant.Limits, l labels.Label) (proto.Reason, string) {
+// checkLabel looks at lengths first: the other checks read every byte.
+func checkLabel(lim *tenant.Limits, l labels.Label) proto.Reason {
 	scheme := model.UTF8Validation
 	if lim.LegacyNamesOnly {
 		scheme = model.LegacyValidation
 	}
 	switch {
-	case !scheme.IsValidLabelName(l.Name):
-		return proto.LabelNameInvalid, fmt.Sprintf("the label name %s is empty or not valid here", quote(l.Name))
 	case len(l.Name) > lim.MaxLabelNameBytes:
-		return proto.LabelNameTooLong, fmt.Sprintf("the label name %s has %d bytes, the limit max_label_name_bytes is %d",
-			quote(l.Name), len(l.Name), lim.MaxLabelNameBytes)
-	case !utf8.ValidString(l.Value):
-		return proto.LabelValueInvalid, fmt.Sprintf("the value of label %s is not UTF-8", quote(l.Name))
+		return proto.LabelNameTooLong
 	case len(l.Value) > lim.MaxLabelValueBytes:
-		return proto.LabelValueTooLong, fmt.Sprintf("the value of label %s has %d bytes, the limit max_label_value_bytes is %d",
-			quote(l.Name), len(l.Value), lim.MaxLabelValueBytes)
+		return proto.LabelValueTooLong
+	case !scheme.IsValidLabelName(l.Name):
+		return proto.LabelNameInvalid
+	case !utf8.ValidString(l.Value):
+		return proto.LabelValueInvalid
 	case l.Name == model.MetricNameLabel && !scheme.IsValidMetricName(l.Value):
-		return proto.MetricNameInvalid, fmt.Sprintf("the metric name %s is not valid here", quote(l.Value))
+		return proto.MetricNameInvalid
 	}
-	return proto.OK, ""
+	return proto.OK
+}
+
+func describeCount(lim *tenant.Limits, n int) string {
+	return fmt.Sprintf("%d labels, the limit max_labels_per_series is %d", n, lim.MaxLabelsPerSeries)
+}
+
+// describeLabel says why a label was refused.
+func describeLabel(lim *tenant.Limits, l labels.Label, reason proto.Reason) string {
+	switch reason {
+	case proto.LabelNameDuplicate:
+		return fmt.Sprintf("the label %s occurs twice", quote(l.Name))
+	case proto.LabelNameTooLong:
+		return fmt.Sprintf("the label name %s has %d bytes, the limit max_label_name_bytes is %d", quote(l.Name), len(l.Name), lim.MaxLabelNameBytes)
+	case proto.LabelValueTooLong:
+		return fmt.Sprintf("the value of label %s has %d bytes, the limit max_label_value_bytes is %d", quote(l.Name), len(l.Value), lim.MaxLabelValueBytes)
+	case proto.LabelNameInvalid:
+		return fmt.Sprintf("the label name %s is empty or not valid here", quote(l.Name))
+	case proto.LabelValueInvalid:
+		return fmt.Sprintf("the value of label %s is not UTF-8", quote(l.Name))
+	}
+	return fmt.Sprintf("the metric name %s is not valid here", quote(l.Value))
 }
 
 // quote shows at most the first 64 bytes of a string that may be anything.

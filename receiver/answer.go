@@ -1,13 +1,18 @@
 package receiver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/weir-metrics/weir/proto"
 )
@@ -50,7 +55,8 @@ func (r *Receiver) answer(w http.ResponseWriter, hr *http.Request, v proto.Versi
 		r.metrics.count(req)
 		written = req.written
 		if req.rejected.Total() > 0 {
-			status, id, body = http.StatusBadRequest, req.rejected.Examples[0].Reason.ID(), partialBody(req)
+			status, id = http.StatusBadRequest, req.rejected.Examples[0].Reason.ID()
+			body = id + ": " + partialBody(req)
 			r.logRefusal(tenantID, hr, body)
 		}
 	}
@@ -73,10 +79,18 @@ func setWritten(h http.Header, c proto.Counts) {
 	h.Set(headerExemplars, strconv.Itoa(c.Exemplars))
 }
 
+func timedOut(after time.Duration) *proto.Error {
+	return proto.Errorf(proto.KindUnavailable, "weir-timeout", "the request was not stored within %s; repeat it", after)
+}
+
 // failure sets the headers of a refusal and returns its status, id and body.
 func (r *Receiver) failure(w http.ResponseWriter, hr *http.Request, tenantID string, err error) (status int, id, body string) {
 	var e *proto.Error
-	if !errors.As(err, &e) {
+	switch {
+	case errors.As(err, &e):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled): // nobody hears the latter
+		e = timedOut(r.cfg.Timeout)
+	default:
 		r.Logger.Error("remote write failed", "tenant", tenantID, "err", err)
 		e = proto.Errorf(proto.KindInternal, "weir-internal", "an internal error, see the server's log")
 	}
@@ -103,12 +117,12 @@ func (r *Receiver) failure(w http.ResponseWriter, hr *http.Request, tenantID str
 	return status, e.ID, e.Error()
 }
 
-// partialBody names the most important in the first 300 of the 1024 bytes that
-// Prometheus logs.
+// partialBody says what was refused. The most important is in the first 300 of
+// the 1024 bytes that Prometheus logs.
 func partialBody(req *request) string {
 	var b strings.Builder
 	first := req.rejected.Examples[0]
-	fmt.Fprintf(&b, "%s: refused %d samples of this request, stored %d. %s", first.Reason.ID(),
+	fmt.Fprintf(&b, "refused %d samples of this request, stored %d. %s",
 		req.rejected.Total(), req.written.Total(), req.describe(first))
 	for _, e := range req.rejected.Examples[1:] {
 		if b.Len() > 700 {
@@ -116,8 +130,8 @@ func partialBody(req *request) string {
 		}
 		fmt.Fprintf(&b, "; %d %s: %s", req.rejected.Counts[e.Reason].Total(), e.Reason.ID(), req.describe(e))
 	}
-	if b.Len() > 1000 {
-		return strings.ToValidUTF8(b.String()[:1000], "") + "…"
+	if b.Len() > 950 {
+		return strings.ToValidUTF8(b.String()[:950], "") + "…"
 	}
 	return b.String()
 }
@@ -125,22 +139,47 @@ func partialBody(req *request) string {
 // describe names the series, the time and the detail of an example.
 func (req *request) describe(e proto.Example) string {
 	var b strings.Builder
-	if int(e.Series) < len(req.series) {
-		ls, _ := req.scan.AppendLabels(req.labels[:0], &req.series[e.Series].Series)
-		req.labels = ls
-		name := proto.CopyLabels(ls).String()
-		if len(name) > 200 {
-			name = strings.ToValidUTF8(name[:200], "") + "…"
-		}
-		b.WriteString(name)
+	b.WriteString(e.Detail)
+	if e.Series != proto.NoSeries {
+		b.WriteString(", in ")
+		req.writeLabels(&b, &req.series[e.Series].Series)
 	}
 	if e.T != 0 {
 		fmt.Fprintf(&b, " at %s", time.UnixMilli(e.T).UTC().Format(time.RFC3339Nano))
 	}
-	if e.Detail != "" {
-		b.WriteString(": " + e.Detail)
-	}
 	return b.String()
+}
+
+// writeLabels writes the beginning of a series' labels, its name first. They may
+// be anything, and any number.
+func (req *request) writeLabels(b *strings.Builder, s *proto.Series) {
+	const most = 200 // bytes, about
+	if req.scan.LabelCount(s) > 10_000 {
+		b.WriteString("{…}")
+		return
+	}
+	ls, _ := req.scan.AppendLabels(req.labels[:0], s)
+	req.labels = ls
+	if i := slices.IndexFunc(ls, func(l labels.Label) bool { return l.Name == model.MetricNameLabel }); i > 0 {
+		ls[0], ls[i] = ls[i], ls[0]
+	}
+	start := b.Len()
+	b.WriteByte('{')
+	for i, l := range ls {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		if b.Len()-start > most {
+			b.WriteString("…")
+			break
+		}
+		name := l.Name
+		if !model.LegacyValidation.IsValidLabelName(name) || len(name) > 64 {
+			name = quote(name)
+		}
+		b.WriteString(name + "=" + quote(l.Value))
+	}
+	b.WriteByte('}')
 }
 
 // logRefusal logs the first refusal of a request, at most once a second.

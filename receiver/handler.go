@@ -113,6 +113,10 @@ func (r *Receiver) decompress(req *request) error {
 	if n > r.cfg.MaxDecodedBytes {
 		return tooLarge("decoded", int64(n), "max_decoded_bytes", r.cfg.MaxDecodedBytes)
 	}
+	if n > 32*len(req.body) {
+		return proto.Errorf(proto.KindBadData, "weir-snappy-malformed",
+			"the body of %d bytes declares %d bytes decoded, more than snappy can pack into it", len(req.body), n)
+	}
 	if cap(req.decoded) < n {
 		req.decoded = make([]byte, n+n/4)
 	}

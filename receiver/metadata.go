@@ -32,14 +32,14 @@ func (req *request) addMetadata(lim *tenant.Limits, i uint32, m proto.Metadata) 
 	one := proto.Counts{Metadata: 1}
 	room := lim.MaxMetadataBytes - len(m.Family) - len(m.Unit)
 	switch {
-	case m.Family == "" || !model.UTF8Validation.IsValidMetricName(m.Family) || !utf8.ValidString(m.Help) || !utf8.ValidString(m.Unit):
-		req.rejected.Add(proto.MetadataInvalid, one, i, 0, func() string {
-			return fmt.Sprintf("the metric family %s has no name, or its name, help or unit is not UTF-8", quote(m.Family))
-		})
 	case room < 0:
 		req.rejected.Add(proto.MetadataTooLong, one, i, 0, func() string {
 			return fmt.Sprintf("name and unit of the metric family %s have %d bytes, the limit max_metadata_bytes is %d",
 				quote(m.Family), len(m.Family)+len(m.Unit), lim.MaxMetadataBytes)
+		})
+	case m.Family == "" || !model.UTF8Validation.IsValidMetricName(m.Family) || !utf8.ValidString(m.Help) || !utf8.ValidString(m.Unit):
+		req.rejected.Add(proto.MetadataInvalid, one, i, 0, func() string {
+			return fmt.Sprintf("the metric family %s has no name, or its name, help or unit is not UTF-8", quote(m.Family))
 		})
 	default:
 		help := strings.ToValidUTF8(m.Help[:min(len(m.Help), room)], "")

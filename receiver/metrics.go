@@ -59,7 +59,7 @@ func newMetrics(reg prometheus.Registerer, entries func() float64) *metrics {
 func (m *metrics) count(req *request) {
 	addCounts(m.received, req.sent)
 	addCounts(m.written, req.written)
-	m.admitted.Add(float64(len(req.undecided)))
+	m.admitted.Add(float64(req.parsed))
 	m.taught.Add(float64(len(req.reply.Unknown)))
 	if req.rejected.Total() == 0 {
 		return

@@ -42,6 +42,7 @@ type Config struct {
 	MaxRequestBytes    int           `yaml:"max_request_bytes"`
 	MaxDecodedBytes    int           `yaml:"max_decoded_bytes"`
 	MaxSeries          int           `yaml:"max_series_per_request"`
+	MaxSamples         int           `yaml:"max_samples_per_request"`
 	MaxSymbols         int           `yaml:"max_symbols_per_request"`
 	AdmissionEntries   int           `yaml:"admission_entries_per_tenant"`
 	Timeout            time.Duration `yaml:"timeout"`
@@ -54,6 +55,7 @@ func DefaultConfig() Config {
 		MaxRequestBytes:    16 << 20,         // compressed
 		MaxDecodedBytes:    32 << 20,         // checked against the declared length before anything is allocated
 		MaxSeries:          100_000,          // of one request
+		MaxSamples:         1_000_000,        // of one request, histograms and exemplars included
 		MaxSymbols:         500_000,          // of one remote-write 2.0 request
 		AdmissionEntries:   4 << 20,          // verdicts remembered per generation, two generations per tenant
 		Timeout:            20 * time.Second, // shorter than the 30 s after which Prometheus gives up
@@ -73,6 +75,7 @@ func (c *Config) Validate(prefix string) []error {
 	positive("max_request_bytes", c.MaxRequestBytes)
 	positive("max_decoded_bytes", c.MaxDecodedBytes)
 	positive("max_series_per_request", c.MaxSeries)
+	positive("max_samples_per_request", c.MaxSamples)
 	positive("max_symbols_per_request", c.MaxSymbols)
 	positive("admission_entries_per_tenant", c.AdmissionEntries)
 	if c.MaxDecodedBytes > 1<<30 {

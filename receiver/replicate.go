@@ -25,7 +25,9 @@ func (r *Receiver) replicate(ctx context.Context, tenantID string, lim *tenant.L
 		taughtOrigin []uint32
 		reply        proto.Reply
 	)
-	req.teach(lim, &taught, &taughtOrigin)
+	if err := req.teach(lim, r.cfg.MaxDecodedBytes, &taught, &taughtOrigin); err != nil {
+		return err
+	}
 	if err := r.Ingester.Write(ctx, tenantID, &taught, &reply); err != nil {
 		return err
 	}
@@ -48,13 +50,16 @@ func (req *request) settle(reply *proto.Reply, origin []uint32) {
 
 // teach copies the series that the ingester does not know into f, with their
 // labels.
-func (req *request) teach(lim *tenant.Limits, f *proto.Frame, origin *[]uint32) {
+func (req *request) teach(lim *tenant.Limits, maxBytes int, f *proto.Frame, origin *[]uint32) error {
 	unknown := req.reply.Unknown
 	var floats, histograms, exemplars uint32
 	for i, s := range req.frame.Series {
 		if len(unknown) > 0 && unknown[0] == uint32(i) {
 			unknown = unknown[1:]
 			ls, _, _ := req.admit(lim, &req.series[req.origin[i]].Series)
+			if err := req.spell(ls, maxBytes); err != nil {
+				return err
+			}
 			f.Labels = append(f.Labels, proto.SeriesLabels{Series: uint32(len(f.Series)), Labels: proto.CopyLabels(ls)})
 			*origin = append(*origin, req.origin[i])
 			f.Series = append(f.Series, s)
@@ -66,4 +71,5 @@ func (req *request) teach(lim *tenant.Limits, f *proto.Frame, origin *[]uint32) 
 		histograms += s.Histograms
 		exemplars += s.Exemplars
 	}
+	return nil
 }

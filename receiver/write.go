@@ -25,6 +25,9 @@ type request struct {
 	learned       []learned // metadata in the frame that version 2 series brought
 	reply         proto.Reply
 
+	parsed  int // series whose labels were parsed
+	spelled int // bytes of the labels that were copied
+
 	sent, written proto.Counts
 	rejected      proto.Rejections // examples name indexes into series
 
@@ -63,7 +66,7 @@ func (req *request) release() {
 	req.frame.Reset()
 	req.reply.Reset()
 	req.rejected.Reset()
-	req.sent, req.written = proto.Counts{}, proto.Counts{}
+	req.sent, req.written, req.parsed, req.spelled = proto.Counts{}, proto.Counts{}, 0, 0
 	requests.Put(req)
 }
 
@@ -77,26 +80,30 @@ func (r *Receiver) write(ctx context.Context, tenantID string, v proto.Version, 
 	if err := req.scan.Reset(v, req.decoded, adm.seed, r.cfg.MaxSymbols); err != nil {
 		return err
 	}
-	if err := req.lookUp(adm, r.cfg.MaxSeries); err != nil {
+	if err := req.lookUp(adm, lim, &r.cfg); err != nil {
 		return err
 	}
 	if len(req.undecided) > 0 {
-		req.decide(adm, lim)
+		if err := req.decide(adm, lim, r.cfg.MaxDecodedBytes); err != nil {
+			return err
+		}
 	}
 	if err := req.build(lim, time.Now()); err != nil {
 		return err
 	}
 	if ctx.Err() != nil {
-		return proto.Errorf(proto.KindUnavailable, "weir-timeout", "the request was not decided within %s; repeat it", r.cfg.Timeout)
+		return timedOut(r.cfg.Timeout)
 	}
 	return r.replicate(ctx, tenantID, lim, req)
 }
 
 // lookUp scans every series of the request and finds its verdict.
-func (req *request) lookUp(adm *admissions, maxSeries int) error {
+func (req *request) lookUp(adm *admissions, lim *tenant.Limits, cfg *Config) error {
 	adm.mu.RLock()
 	defer adm.mu.RUnlock()
+	current := adm.limits == lim // else they have just changed, and the verdicts are not ours
 	var next uint32
+	samples := 0
 	for {
 		var s scanned
 		more, err := req.scan.Next(&s.Series)
@@ -106,12 +113,16 @@ func (req *request) lookUp(adm *admissions, maxSeries int) error {
 		if !more {
 			return nil
 		}
-		if len(req.series) >= maxSeries {
+		if samples += s.Counts().Total(); samples > cfg.MaxSamples {
+			return proto.Errorf(proto.KindTooLarge, "weir-too-many-samples",
+				"the request has more than %d samples (max_samples_per_request); lower max_samples_per_send in the sender's queue_config", cfg.MaxSamples)
+		}
+		if len(req.series) >= cfg.MaxSeries {
 			return proto.Errorf(proto.KindTooLarge, "weir-too-many-series",
-				"the request has more than %d series (max_series_per_request); lower max_samples_per_send in the sender's queue_config", maxSeries)
+				"the request has more than %d series (max_series_per_request); lower max_samples_per_send in the sender's queue_config", cfg.MaxSeries)
 		}
 		old := false
-		if s.Cacheable() {
+		if s.Cacheable() && current {
 			s.verdict, old = adm.find(s.Key, &next)
 		}
 		if s.verdict == nil || old {
@@ -122,8 +133,9 @@ func (req *request) lookUp(adm *admissions, maxSeries int) error {
 }
 
 // decide passes the missing verdicts and remembers them. Labels of series that
-// are admitted for the first time go into the frame.
-func (req *request) decide(adm *admissions, lim *tenant.Limits) {
+// are admitted for the first time go into the frame. Together they may have
+// maxBytes: in version 2 few bytes stand for many.
+func (req *request) decide(adm *admissions, lim *tenant.Limits, maxBytes int) error {
 	type decision struct {
 		id     proto.Hash
 		reason proto.Reason
@@ -134,9 +146,13 @@ func (req *request) decide(adm *admissions, lim *tenant.Limits) {
 		if s.verdict != nil {
 			continue // known, in the old generation
 		}
+		req.parsed++
 		ls, reason, _ := req.admit(lim, &s.Series)
 		decisions[n].reason = reason
 		if reason == proto.OK {
+			if err := req.spell(ls, maxBytes); err != nil {
+				return err
+			}
 			decisions[n].id, req.canon = proto.Identity(ls, adm.seed, req.canon)
 			req.frame.Labels = append(req.frame.Labels, proto.SeriesLabels{Series: i, Labels: proto.CopyLabels(ls)})
 		}
@@ -154,20 +170,39 @@ func (req *request) decide(adm *admissions, lim *tenant.Limits) {
 			s.verdict = adm.insert(lim, s.Key, d.id, d.reason, proto.NoHandle, 0)
 		}
 	}
+	return nil
 }
+
+// spell counts the bytes of labels that are about to be copied.
+func (req *request) spell(ls []labels.Label, maxBytes int) error {
+	for _, l := range ls {
+		req.spelled += len(l.Name) + len(l.Value)
+	}
+	if req.spelled > maxBytes {
+		return tooLarge("in labels when its symbols are written out", int64(req.spelled), "max_decoded_bytes", maxBytes)
+	}
+	return nil
+}
+
+// manyLabels is how many labels beyond the limit are looked at, because they may
+// have no value, which makes them none.
+const manyLabels = 1000
 
 // admit reads the labels of s and decides about them. The labels are views of
 // the request, valid until the next call.
-func (req *request) admit(lim *tenant.Limits, s *proto.Series) (canonical []labels.Label, reason proto.Reason, detail string) {
+func (req *request) admit(lim *tenant.Limits, s *proto.Series) (canonical []labels.Label, reason proto.Reason, detail func() string) {
+	if n := req.scan.LabelCount(s); n > manyLabels+lim.MaxLabelsPerSeries {
+		return nil, proto.LabelsTooMany, func() string { return describeCount(lim, n) }
+	}
 	ls, reason := req.scan.AppendLabels(req.labels[:0], s)
 	req.labels = ls
 	switch reason {
 	case proto.OK:
 		return admit(lim, ls)
 	case proto.SymbolInvalid:
-		return nil, reason, "labels_refs has an odd number of references, or one beyond the symbol table"
+		return nil, reason, func() string { return "labels_refs has an odd number of references, or one beyond the symbol table" }
 	default:
-		return nil, reason, "a label is not a valid protocol buffer message"
+		return nil, reason, func() string { return "a label is not a valid protocol buffer message" }
 	}
 }
 
@@ -208,7 +243,7 @@ func (req *request) build(lim *tenant.Limits, now time.Time) error {
 			req.learnMetadata(lim, uint32(i), h)
 		}
 	}
-	return req.scan.MetadataV1(func(m proto.Metadata) { req.addMetadata(lim, 0, m) })
+	return req.scan.MetadataV1(func(m proto.Metadata) { req.addMetadata(lim, proto.NoSeries, m) })
 }
 
 // refuse counts a series whose verdict is a refusal. A series that carries
@@ -220,7 +255,7 @@ func (req *request) refuse(lim *tenant.Limits, i uint32, counts proto.Counts) {
 	}
 	req.rejected.Add(s.reason, counts, i, 0, func() string {
 		_, _, detail := req.admit(lim, &s.Series)
-		return detail
+		return detail()
 	})
 }
 
@@ -277,20 +312,18 @@ func (b *bounds) inTime(req *request, i uint32, t int64, c proto.Counts) bool {
 	case t > b.max:
 		req.rejected.Add(proto.SampleTooFarInFuture, c, i, t, func() string {
 			return fmt.Sprintf("%s ahead of this server's clock, the limit future_grace is %s; check the sender's clock",
-				ago(b.now.UnixMilli(), t), b.lim.FutureGrace)
+				proto.Span(b.now.UnixMilli(), t), b.lim.FutureGrace)
 		})
 	case t < b.min:
 		req.rejected.Add(proto.SampleTooOld, c, i, t, func() string {
 			return fmt.Sprintf("%s behind this server's clock, the limit past_grace is %s",
-				ago(t, b.now.UnixMilli()), b.lim.PastGrace)
+				proto.Span(t, b.now.UnixMilli()), b.lim.PastGrace)
 		})
 	default:
 		return true
 	}
 	return false
 }
-
-func ago(from, to int64) time.Duration { return time.Duration(to-from) * time.Millisecond }
 
 // histogram checks a native histogram and brings a resolution that is finer
 // than the store's to the store's finest.

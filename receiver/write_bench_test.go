@@ -10,10 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/klauspost/compress/s2"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/prometheus/prompb"
-	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 	"github.com/stretchr/testify/require"
 
 	"github.com/weir-metrics/weir/ingester"
@@ -48,11 +45,6 @@ func startIngester(tb testing.TB, lim func(string) *tenant.Limits) *ingester.Ing
 	})
 	require.Eventually(tb, func() bool { return ing.Ready() == nil }, 10*time.Second, time.Millisecond)
 	return ing
-}
-
-func defaultLimits() func(string) *tenant.Limits {
-	lim := tenant.DefaultLimits()
-	return func(string) *tenant.Limits { return &lim }
 }
 
 // BenchmarkWrite measures a request of 2,000 series with 12 labels and one
@@ -110,59 +102,4 @@ func BenchmarkWrite(b *testing.B) {
 			})
 		}
 	}
-}
-
-func contentType(v proto.Version) string {
-	if v == proto.V2 {
-		return "application/x-protobuf;proto=io.prometheus.write.v2.Request"
-	}
-	return "application/x-protobuf"
-}
-
-func kubeLabels(i int) [][2]string {
-	return [][2]string{
-		{"__name__", fmt.Sprintf("container_cpu_usage_seconds_total_%d", i%500)},
-		{"cluster", "eu-central-1-production"}, {"container", fmt.Sprintf("app-%d", i%40)},
-		{"cpu", "total"}, {"endpoint", "https-metrics"},
-		{"id", fmt.Sprintf("/kubepods/burstable/pod%08x-11d2-4a5c-b7f4-%012x", i/100, i/100)},
-		{"image", "registry.example.com/platform/service:v1.24.7"},
-		{"instance", fmt.Sprintf("10.0.%d.%d:10250", i/100%250, i%250)}, {"job", "kubelet"},
-		{"namespace", fmt.Sprintf("team-%d", i%60)}, {"node", fmt.Sprintf("ip-10-0-%d-%d.internal", i/100%250, i%250)},
-		{"pod", fmt.Sprintf("service-%d-7d9c6b8f5d-%05x", i/10, i)},
-	}
-}
-
-func encode(v proto.Version, from, n int, ts int64) []byte {
-	var (
-		b   []byte
-		err error
-	)
-	if v == proto.V1 {
-		var m prompb.WriteRequest
-		for i := from; i < from+n; i++ {
-			s := prompb.TimeSeries{Samples: []prompb.Sample{{Value: float64(i) * 1.5, Timestamp: ts}}}
-			for _, l := range kubeLabels(i) {
-				s.Labels = append(s.Labels, prompb.Label{Name: l[0], Value: l[1]})
-			}
-			m.Timeseries = append(m.Timeseries, s)
-		}
-		b, err = m.Marshal()
-	} else {
-		st := writev2.NewSymbolTable()
-		var m writev2.Request
-		for i := from; i < from+n; i++ {
-			s := writev2.TimeSeries{Samples: []writev2.Sample{{Value: float64(i) * 1.5, Timestamp: ts}}}
-			for _, l := range kubeLabels(i) {
-				s.LabelsRefs = append(s.LabelsRefs, st.Symbolize(l[0]), st.Symbolize(l[1]))
-			}
-			s.Metadata = writev2.Metadata{Type: writev2.Metadata_METRIC_TYPE_COUNTER, HelpRef: st.Symbolize("Cumulative cpu time consumed.")}
-			m.Timeseries = append(m.Timeseries, s)
-		}
-		m.Symbols = st.Symbols()
-		b, err = m.Marshal()
-	}
-	if err != nil {
-		panic(err)
-	}
-	return s2.EncodeSnappy(nil, b)
 }
