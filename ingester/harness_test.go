@@ -3,18 +3,19 @@ package ingester
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"log/slog"
 	"maps"
 	"math"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
@@ -28,7 +29,26 @@ import (
 	"github.com/weir-metrics/weir/tenant"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	_ = flag.Set("rapid.nofailfile", "true") // a failure prints its seed
+	set := map[string]bool{}
+	flag.Visit(func(f *flag.Flag) { set[f.Name] = true })
+	for name, v := range map[string]string{"rapid.checks": "30", "rapid.shrinktime": "5s"} {
+		if !set[name] {
+			_ = flag.Set(name, v)
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// tester is what *testing.T, *testing.B and *rapid.T have in common.
+type tester interface {
+	require.TestingT
+	Helper()
+	Cleanup(func())
+	Logf(string, ...any)
+}
 
 const (
 	team = "team-a"
@@ -46,9 +66,10 @@ var staleNaN = math.Float64frombits(value.StaleNaN)
 // same directory.
 type node struct {
 	*Ingester
-	tb     testing.TB
+	tb     tester
 	cfg    Config
 	dir    string
+	dirs   []string // to be removed
 	limits atomic.Pointer[tenant.Limits]
 	log    bytes.Buffer // of warnings; to be read when the node is stopped
 	cancel context.CancelFunc
@@ -57,7 +78,7 @@ type node struct {
 
 // start runs an ingester until the test ends. Options change its config, limits
 // or directory.
-func start(tb testing.TB, options ...func(*node)) *node {
+func start(tb tester, options ...func(*node)) *node {
 	tb.Helper()
 	n := &node{tb: tb, cfg: DefaultConfig()}
 	n.cfg.MaintenanceInterval = time.Hour // tests call maintain themselves
@@ -65,12 +86,26 @@ func start(tb testing.TB, options ...func(*node)) *node {
 	for _, o := range options {
 		o(n)
 	}
+	tb.Cleanup(func() {
+		n.stop()
+		for _, dir := range n.dirs {
+			require.NoError(tb, os.RemoveAll(dir))
+		}
+	})
 	if n.dir == "" {
-		n.dir = tb.TempDir()
+		n.dir = n.tempDir()
 	}
 	n.run()
-	tb.Cleanup(func() { n.stop() })
 	return n
+}
+
+// tempDir makes a directory that goes when the node is done with it.
+func (n *node) tempDir() string {
+	n.tb.Helper()
+	dir, err := os.MkdirTemp("", "weir-ingester-")
+	require.NoError(n.tb, err)
+	n.dirs = append(n.dirs, dir)
+	return dir
 }
 
 // setLimits publishes a new version of the limits.
@@ -144,10 +179,9 @@ func (n *node) restart() {
 // leaves behind, and goes on with the copy.
 func (n *node) crash() {
 	n.tb.Helper()
-	to := n.tb.TempDir()
+	to := n.tempDir()
 	require.NoError(n.tb, os.CopyFS(to, os.DirFS(n.dir)))
 	n.stop()
-	require.NoError(n.tb, os.Remove(filepath.Join(to, "lock")))
 	n.dir = to
 	n.run()
 }
@@ -305,7 +339,7 @@ func rejections(reply *proto.Reply) map[string]int {
 }
 
 // writtenAll checks that all of f was written.
-func writtenAll(tb testing.TB, f *frame, reply *proto.Reply) {
+func writtenAll(tb tester, f *frame, reply *proto.Reply) {
 	tb.Helper()
 	require.Empty(tb, rejections(reply))
 	require.Empty(tb, reply.Unknown)
@@ -357,7 +391,7 @@ func readChunks(i *Ingester, id string, mint, maxt int64) (map[string][]point, e
 	defer q.Close()
 	out := map[string][]point{}
 	set := q.Select(context.Background(), true, &storage.SelectHints{Start: mint, End: maxt, DisableTrimming: true},
-		labels.MustNewMatcher(labels.MatchRegexp, labels.MetricName, ".*"))
+		labels.MustNewMatcher(labels.MatchRegexp, model.MetricNameLabel, ".*"))
 	for set.Next() {
 		points := map[int64]point{}
 		chunks := set.At().Iterator(nil)
@@ -429,5 +463,5 @@ func (n *node) flush(id string) {
 
 // metric makes labels of a name and pairs.
 func metric(name string, pairs ...string) labels.Labels {
-	return labels.FromStrings(append([]string{labels.MetricName, name}, pairs...)...)
+	return labels.FromStrings(append([]string{model.MetricNameLabel, name}, pairs...)...)
 }

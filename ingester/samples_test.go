@@ -294,14 +294,3 @@ func TestStartTimestampsSwitched(t *testing.T) {
 	}
 	require.Equal(t, map[string][]point{a.String(): want}, n.read(team))
 }
-
-// The store must not change a frame's samples: the sender may send the same
-// frame to another ingester.
-func TestFrameIsNotWritten(t *testing.T) {
-	n := start(t)
-	wide := gauge(&histogram.Histogram{Count: 4, Sum: 1, PositiveSpans: []histogram.Span{{Offset: 0, Length: 4}}, PositiveBuckets: []int64{1, 0, 0, 0}})
-	narrow := gauge(&histogram.Histogram{Count: 2, Sum: 1, PositiveSpans: []histogram.Span{{Offset: 1, Length: 1}}, PositiveBuckets: []int64{2}})
-	f := new(frame).series(metric("a")).hist(at(0), wide).hist(at(time.Second), narrow)
-	n.write(team, f)
-	require.Equal(t, narrow, f.Histograms[1].H)
-}

@@ -116,7 +116,7 @@ const (
 	oddGroup    oddity = "a group, which proto3 does not have"
 	oddNumber   oddity = "a field number above 2^29-1, cut to 32 bits"
 	oddOverflow oddity = "a varint above 64 bits, cut to 64"
-	oddTag      oddity = "a tag of one byte, written with more"
+	oddTag      oddity = "a tag with more bytes than it needs"
 	oddPacked   oddity = "a packed number that ends behind its field"
 	// Here they differ in what they read.
 	oddRef      oddity = "a symbol reference above 32 bits, cut to 32; to us it is out of range"
@@ -232,7 +232,7 @@ func takeField(odd map[oddity]bool, b []byte) (f wireField, rest []byte, err err
 		return fail(oddOverflow)
 	case t>>3 > 1<<29-1:
 		return fail(oddNumber)
-	case t < 0x80 && len(b)-len(rest) > 1:
+	case len(b)-len(rest) > len(binary.AppendUvarint(nil, t)):
 		return fail(oddTag)
 	}
 	f.id, f.wire = int(t>>3), int(t&7)

@@ -98,6 +98,8 @@ func TestField(t *testing.T) {
 		{name: "field number too large", b: append(tagOf(1<<29, 0), 7), next: -1},
 		// Read as field 2 it would be missed by code that looks for the byte 0x12.
 		{name: "one-byte tag in two bytes", b: []byte{0x92, 0x00, 0}, next: -1},
+		{name: "one-byte tag in ten bytes", b: []byte{0x92, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00, 0}, next: -1},
+		{name: "two-byte tag in three bytes", b: []byte{0x80, 0x81, 0x00, 7}, next: -1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var f field

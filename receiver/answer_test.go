@@ -477,6 +477,9 @@ func TestBombs(t *testing.T) {
 			}
 			return newRequest(proto.V2, marshal(proto.V2, all...))
 		}},
+		{name: "metadata of five bytes", status: 413, id: "weir-too-many-samples", below: 64 << 20, request: func() *http.Request {
+			return newRequest(proto.V1, bytes.Repeat([]byte{0x1a, 3, 0x12, 1, 'a'}, 1_000_001))
+		}},
 		{name: "histograms of two bytes", status: 413, id: "weir-too-many-samples", below: 16 << 20, request: func() *http.Request {
 			one := append([]byte("\x0a\x0e\x0a\x08__name__\x12\x02up"), bytes.Repeat([]byte{0x22, 0}, 1_000_001)...)
 			return newRequest(proto.V1, append(binary.AppendUvarint([]byte{0x0a}, uint64(len(one))), one...))
@@ -492,6 +495,42 @@ func TestBombs(t *testing.T) {
 			require.Equal(t, c.status, w.Code, w.Body.String())
 			require.True(t, strings.HasPrefix(w.Body.String(), c.id+": "), w.Body.String())
 			require.Less(t, after.TotalAlloc-before.TotalAlloc, c.below)
+		})
+	}
+}
+
+// TestWork sends what few bytes can make much work of: the time for it grows
+// with the request, not with its square.
+func TestWork(t *testing.T) {
+	now := time.Now().UnixMilli()
+	long := strings.Repeat("a", 16<<20)
+	var stating, labelled []series
+	for i := range 20_000 {
+		ls := pairs("__name__", "up", "i", fmt.Sprint(i))
+		stating = append(stating, series{labels: ls, floats: []proto.Float{{T: now}}, help: long})
+		labelled = append(labelled, series{labels: append(ls, pairs("l", long)...), floats: []proto.Float{{T: now}}})
+	}
+	exemplars := make([]exemplarToSend, 100_000)
+	for i := range exemplars {
+		exemplars[i].t = now + time.Hour.Milliseconds()
+	}
+	for _, c := range []struct {
+		name    string
+		message []byte
+		status  int
+	}{
+		{name: "a long help text of many series", message: marshal(proto.V2, stating...), status: http.StatusNoContent},
+		{name: "a long label value of many series", message: marshal(proto.V2, labelled...), status: http.StatusBadRequest},
+		{name: "many exemplars of the future", message: marshal(proto.V2, series{labels: pairs("__name__", "up"), exemplars: exemplars}), status: http.StatusBadRequest},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSetup(t)
+			hr := newRequest(proto.V2, c.message)
+			start := time.Now()
+			w := s.serve(hr)
+			took := time.Since(start)
+			require.Equal(t, c.status, w.Code, w.Body.String())
+			require.Less(t, took, 3*time.Second)
 		})
 	}
 }

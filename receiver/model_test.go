@@ -167,10 +167,10 @@ func judge(lim *tenant.Limits, s modelSeries) (labels.Labels, proto.Reason) {
 			reason = proto.LabelNameDuplicate
 		case len(l.Name) > lim.MaxLabelNameBytes:
 			reason = proto.LabelNameTooLong
-		case l.Name == "", !utf8.ValidString(l.Name), lim.LegacyNamesOnly && !legacyLabel.MatchString(l.Name):
-			reason = proto.LabelNameInvalid
 		case len(l.Value) > lim.MaxLabelValueBytes:
 			reason = proto.LabelValueTooLong
+		case l.Name == "", !utf8.ValidString(l.Name), lim.LegacyNamesOnly && !legacyLabel.MatchString(l.Name):
+			reason = proto.LabelNameInvalid
 		case !utf8.ValidString(l.Value):
 			reason = proto.LabelValueInvalid
 		case l.Name == "__name__" && lim.LegacyNamesOnly && !legacyMetric.MatchString(l.Value):

@@ -54,6 +54,9 @@ func (l *Limits) Validate(prefix string) []error {
 		}
 	}
 	positive("max_labels_per_series", l.MaxLabelsPerSeries)
+	if l.MaxLabelsPerSeries > 10_000 {
+		errs = append(errs, fmt.Errorf("%s.max_labels_per_series: %d: must be at most 10000", prefix, l.MaxLabelsPerSeries))
+	}
 	positive("max_label_name_bytes", l.MaxLabelNameBytes)
 	positive("max_label_value_bytes", l.MaxLabelValueBytes)
 	positive("max_histogram_buckets", l.MaxHistogramBuckets)
