@@ -197,6 +197,10 @@ func metricType(v uint64) model.MetricType {
 	return model.MetricTypeUnknown
 }
 
+// MetadataCount is the number of metadata messages of a version 1 request, all of
+// whose series were read.
+func (r *Request) MetadataCount() int { return len(r.metadata) }
+
 // MetadataV1 calls yield for each metadata message of a version 1 request, all
 // of whose series were read. The strings are views of the request's buffer.
 func (r *Request) MetadataV1(yield func(Metadata)) error {

@@ -84,7 +84,7 @@ func TestPartialBody(t *testing.T) {
 		},
 		{
 			name: "too old", s: past,
-			glance: []string{"weir-sample-too-old: refused 1 ", "stored 0", "1000h0m0", "past_grace is 336h0m0s"},
+			glance: []string{"weir-sample-too-old: refused 1 ", "stored 0", "1000h0m", "past_grace is 336h0m0s"},
 			says:   []string{`__name__="container_cpu_usage_seconds_total_7"`, " at 20"},
 		},
 		{

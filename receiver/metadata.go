@@ -31,21 +31,38 @@ func (req *request) learnMetadata(lim *tenant.Limits, i, hash uint32) {
 func (req *request) addMetadata(lim *tenant.Limits, i uint32, m proto.Metadata) {
 	one := proto.Counts{Metadata: 1}
 	room := lim.MaxMetadataBytes - len(m.Family) - len(m.Unit)
-	switch {
-	case room < 0:
+	if room < 0 {
 		req.rejected.Add(proto.MetadataTooLong, one, i, 0, func() string {
 			return fmt.Sprintf("name and unit of the metric family %s have %d bytes, the limit max_metadata_bytes is %d",
 				quote(m.Family), len(m.Family)+len(m.Unit), lim.MaxMetadataBytes)
 		})
-	case m.Family == "" || !model.UTF8Validation.IsValidMetricName(m.Family) || !utf8.ValidString(m.Help) || !utf8.ValidString(m.Unit):
+		return
+	}
+	m.Help = cut(m.Help, room)
+	if m.Family == "" || !model.UTF8Validation.IsValidMetricName(m.Family) || !utf8.ValidString(m.Help) || !utf8.ValidString(m.Unit) {
 		req.rejected.Add(proto.MetadataInvalid, one, i, 0, func() string {
 			return fmt.Sprintf("the metric family %s has no name, or its name, help or unit is not UTF-8", quote(m.Family))
 		})
-	default:
-		help := strings.ToValidUTF8(m.Help[:min(len(m.Help), room)], "")
-		req.frame.Metadata = append(req.frame.Metadata, proto.Metadata{
-			Family:   strings.Clone(m.Family),
-			Metadata: metadata.Metadata{Type: m.Type, Help: strings.Clone(help), Unit: strings.Clone(m.Unit)},
-		})
+		return
 	}
+	// The series of a family follow each other and say the same.
+	if n := len(req.frame.Metadata); n > 0 && req.frame.Metadata[n-1] == m {
+		return
+	}
+	req.spelled += len(m.Family) + len(m.Help) + len(m.Unit)
+	req.frame.Metadata = append(req.frame.Metadata, proto.Metadata{
+		Family:   strings.Clone(m.Family),
+		Metadata: metadata.Metadata{Type: m.Type, Help: strings.Clone(m.Help), Unit: strings.Clone(m.Unit)},
+	})
+}
+
+// cut returns the first n bytes of s, without a character that is cut in two.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -88,7 +89,7 @@ func (r *Receiver) write(ctx context.Context, tenantID string, v proto.Version, 
 			return err
 		}
 	}
-	if err := req.build(lim, time.Now()); err != nil {
+	if err := req.build(lim, r.cfg.MaxDecodedBytes, time.Now()); err != nil {
 		return err
 	}
 	if ctx.Err() != nil {
@@ -111,11 +112,13 @@ func (req *request) lookUp(adm *admissions, lim *tenant.Limits, cfg *Config) err
 			return err
 		}
 		if !more {
+			if samples+req.scan.MetadataCount() > cfg.MaxSamples {
+				return tooManySamples(cfg.MaxSamples)
+			}
 			return nil
 		}
 		if samples += s.Counts().Total(); samples > cfg.MaxSamples {
-			return proto.Errorf(proto.KindTooLarge, "weir-too-many-samples",
-				"the request has more than %d samples (max_samples_per_request); lower max_samples_per_send in the sender's queue_config", cfg.MaxSamples)
+			return tooManySamples(cfg.MaxSamples)
 		}
 		if len(req.series) >= cfg.MaxSeries {
 			return proto.Errorf(proto.KindTooLarge, "weir-too-many-series",
@@ -130,6 +133,11 @@ func (req *request) lookUp(adm *admissions, lim *tenant.Limits, cfg *Config) err
 		}
 		req.series = append(req.series, s)
 	}
+}
+
+func tooManySamples(limit int) error {
+	return proto.Errorf(proto.KindTooLarge, "weir-too-many-samples",
+		"the request has more than %d samples (max_samples_per_request); lower max_samples_per_send in the sender's queue_config", limit)
 }
 
 // decide passes the missing verdicts and remembers them. Labels of series that
@@ -173,13 +181,14 @@ func (req *request) decide(adm *admissions, lim *tenant.Limits, maxBytes int) er
 	return nil
 }
 
-// spell counts the bytes of labels that are about to be copied.
+// spell counts the bytes of labels that are about to be copied, and refuses the
+// request when they and its metadata have more than maxBytes.
 func (req *request) spell(ls []labels.Label, maxBytes int) error {
 	for _, l := range ls {
 		req.spelled += len(l.Name) + len(l.Value)
 	}
 	if req.spelled > maxBytes {
-		return tooLarge("in labels when its symbols are written out", int64(req.spelled), "max_decoded_bytes", maxBytes)
+		return tooLarge("when its symbols are written out", int64(req.spelled), "max_decoded_bytes", maxBytes)
 	}
 	return nil
 }
@@ -208,7 +217,7 @@ func (req *request) admit(lim *tenant.Limits, s *proto.Series) (canonical []labe
 
 // build decodes the samples of the admitted series into the frame. It checks
 // what depends on the sample rather than on its series.
-func (req *request) build(lim *tenant.Limits, now time.Time) error {
+func (req *request) build(lim *tenant.Limits, maxBytes int, now time.Time) error {
 	f := &req.frame
 	newLabels := f.Labels
 	f.Labels = f.Labels[:0]
@@ -241,6 +250,9 @@ func (req *request) build(lim *tenant.Limits, now time.Time) error {
 		req.origin = append(req.origin, uint32(i))
 		if h := req.scan.MetadataHash(&s.Series); h != 0 && h != s.verdict.metadata.Load() {
 			req.learnMetadata(lim, uint32(i), h)
+			if err := req.spell(nil, maxBytes); err != nil {
+				return err
+			}
 		}
 	}
 	return req.scan.MetadataV1(func(m proto.Metadata) { req.addMetadata(lim, proto.NoSeries, m) })
@@ -285,11 +297,10 @@ func (b *bounds) check(req *request, i uint32, nf, nh, ne int) {
 	}
 	for j := ne; j < len(f.Exemplars); j++ {
 		if f.Exemplars[j].Ts > b.max {
-			last := f.Exemplars[j]
-			copy(f.Exemplars[j:], f.Exemplars[j+1:])
-			f.Exemplars = f.Exemplars[:len(f.Exemplars)-1]
-			b.inTime(req, i, last.Ts, proto.Counts{Exemplars: 1})
-			j--
+			f.Exemplars = keep(f.Exemplars, ne, func(e *exemplar.Exemplar) bool {
+				return e.Ts <= b.max || b.inTime(req, i, e.Ts, proto.Counts{Exemplars: 1})
+			})
+			break
 		}
 	}
 }
