@@ -2,7 +2,8 @@
 // its own.
 //
 //	write.go     Write: identity -> series reference -> TSDB append, commit, counts
-//	late.go      samples that repeat, contradict or come late
+//	late.go      samples that repeat, contradict or come late; past.go reads for it
+//	exemplars.go exemplars of series
 //	series.go    the table of identities
 //	tenantdb.go  one tenant's TSDB: open, limits, close
 //	maintain.go  cutting blocks, forgetting dropped series

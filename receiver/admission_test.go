@@ -328,6 +328,26 @@ func TestMetadataOfVersion2(t *testing.T) {
 	require.Empty(t, send(refused))
 }
 
+// TestMetadataSaidAgain: the series of a family say the same, one behind the
+// other; it is passed on once.
+func TestMetadataSaidAgain(t *testing.T) {
+	now := time.Now().UnixMilli()
+	part := func(name, le string) series {
+		return series{labels: pairs("__name__", name, "le", le), floats: []proto.Float{{T: now}}, typ: writev2.Metadata_METRIC_TYPE_HISTOGRAM, help: "Help."}
+	}
+	s := newSetup(t)
+	hr, recorded := record(newRequest(proto.V2, marshal(proto.V2,
+		part("a_bucket", "1"), part("a_bucket", "2"), part("a_sum", ""), part("a_count", ""), part("b_bucket", "1"), part("a_bucket", "3"),
+	)))
+	require.Equal(t, http.StatusNoContent, s.serve(hr).Code)
+	require.Equal(t, []string{`"a" histogram "Help." ""`, `"a" histogram "Help." ""`, `"b" histogram "Help." ""`}, recorded.said())
+
+	one := prompb.MetricMetadata{MetricFamilyName: "a", Help: "Help."}
+	hr, recorded = record(newRequest(proto.V1, marshalWith(proto.V1, []prompb.MetricMetadata{one, one})))
+	require.Equal(t, http.StatusNoContent, s.serve(hr).Code)
+	require.Equal(t, []string{`"a" unknown "Help." ""`}, recorded.said())
+}
+
 // TestMetadata: what is kept of a statement.
 func TestMetadata(t *testing.T) {
 	lim := tenant.DefaultLimits()

@@ -571,7 +571,9 @@ func (s *setup) sendAndCompare(t *rapid.T, v proto.Version, message []byte, lim 
 	}
 	checkAnswer(t, w, v, want.written, total)
 	if v == proto.V1 {
-		require.Equal(t, want.metadata, recorded.said())
+		// What is said again right behind is passed on once.
+		require.LessOrEqual(t, len(recorded.said()), len(want.metadata))
+		require.Equal(t, slices.Compact(want.metadata), slices.Compact(recorded.said()))
 	} else {
 		checkStatements(t, want.stated, recorded, refused, known)
 		known.learn(want.stated)
@@ -603,7 +605,10 @@ func checkStatements(t *rapid.T, stated []statement, recorded *recording, refuse
 		require.LessOrEqual(t, n, most[what], "passed on more often than it was said: %s", what)
 	}
 	for what, n := range least {
-		require.GreaterOrEqual(t, passed[what], min(n, 1), "said for the first time, and not passed on: %s", what)
+		if !strings.HasPrefix(what, "weir-") {
+			n = 1 // what is said again right behind is passed on once
+		}
+		require.GreaterOrEqual(t, passed[what], n, "said for the first time, and not passed on: %s", what)
 	}
 }
 
