@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
@@ -75,9 +76,22 @@ func (w *write) commitLate(ctx context.Context, t *tenantDB) error {
 // appendLate decides the late samples of one series, in order of time.
 func (w *write) appendLate(ctx context.Context, app storage.AppenderV2, p *past, samples []late) (written proto.Counts, err error) {
 	e := w.entries[samples[0].series]
-	ls := w.findLabels(samples[0].series) // empty when the series is known by reference
+	var ls labels.Labels // empty when the series is known by reference
+	for i := 0; i < len(samples) && ls.IsEmpty(); i++ {
+		ls = w.findLabels(samples[i].series)
+	}
 	if e.ref.Load() == 0 && !ls.IsEmpty() {
 		e.ref.Store(uint64(refOf(app, ls)))
+	}
+	if len(samples) == 1 {
+		// The newest sample again, most often: the TSDB knows that one without reading.
+		s := &samples[0]
+		st, v, h, fh := w.sample(*s)
+		if ref, err := app.Append(storage.SeriesRef(e.ref.Load()), ls, st, s.t, v, h, fh, newerOnly); err == nil {
+			e.ref.Store(uint64(ref))
+			e.lastT.Store(max(e.lastT.Load(), s.t))
+			return s.counts(), nil
+		}
 	}
 	if err := p.read(ctx, storage.SeriesRef(e.ref.Load()), ls, samples[0].t, samples[len(samples)-1].t); err != nil {
 		return written, err

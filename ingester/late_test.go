@@ -167,6 +167,13 @@ func TestLate(t *testing.T) {
 		}, want: pts(fhp(min(0), floatHistogram(1)), fhp(min(1), fstale))},
 		// The TSDB makes the marker a histogram only when it commits, behind the
 		// histograms of the same transaction.
+		{name: "the end and the new beginning of a series of histograms in one frame, behind the window", steps: []step{
+			{frame: fa().hist(min(0), intHistogram(1)).series(b).float(min(20), 1), written: 2},
+			{frame: fa().float(min(1), staleNaN).series(a).hist(min(2), intHistogram(2)), written: 2},
+		}, want: map[string][]point{a.String(): {hp(min(0), intHistogram(1)), hp(min(1), stale), hp(min(2), intHistogram(2))}, b.String(): {fp(min(20), 1)}}},
+		{name: "a histogram and the end of its series in one entry, without a window", window: -1, steps: []step{
+			{frame: fa().hist(min(1), intHistogram(1)).hist(min(2), intHistogram(2)).float(min(3), staleNaN), written: 3},
+		}, want: pts(hp(min(1), intHistogram(1)), hp(min(2), intHistogram(2)), hp(min(3), stale))},
 		{name: "out of order, of all kinds", steps: []step{
 			{frame: fa().float(min(9), 9), written: 1},
 			{frame: fa().float(min(3), 3), written: 1},

@@ -165,6 +165,19 @@ func TestDroppedSeries(t *testing.T) {
 	}
 }
 
+// Of a series that comes several times in a frame, one entry with labels is enough.
+func TestLabelsWithOneEntry(t *testing.T) {
+	a, b := metric("a"), metric("b")
+	n := start(t)
+	n.write(team, new(frame).series(a).float(at(time.Minute), 1).series(b).float(at(time.Minute), 1))
+	n.dropFromHead(team)
+	f := new(frame).known(b).float(at(2*time.Minute), 1)
+	require.Equal(t, []uint32{0}, n.write(team, f).Unknown)
+	f = new(frame).series(a).float(at(30*time.Second), 3).known(a).float(at(20*time.Second), 2)
+	writtenAll(t, f, n.write(team, f))
+	require.Len(t, n.read(team)[a.String()], 3)
+}
+
 // The sweep drops what the head dropped, and nothing else.
 func TestSweep(t *testing.T) {
 	n := start(t)

@@ -98,12 +98,13 @@ func (i *Ingester) tsdbOptions(t *tenantDB, lim *tenant.Limits) *tsdb.Options {
 	o.WALCompression = i.cfg.WALCompression
 	o.StripeSize = i.cfg.StripeSize
 	o.HeadChunksWriteBufferSize = chunks.MinWriteBufferSize // the default takes 4 MiB of every tenant
+	o.MaxBlockChunkSegmentSize = 64 << 20                   // preallocated for every block that is written; the default is 512 MiB
 	o.NoLockfile = true                                     // the directory above is locked
 	o.IsolationDisabled = true
 	o.EnableOverlappingCompaction = false
 	o.OutOfOrderTimeWindow = windowMS(lim)
 	o.EnableExemplarStorage = true
-	o.MaxExemplars = t.maxExemplars(lim)
+	o.MaxExemplars = maxExemplars(lim, t.exemplars.Load())
 	o.SeriesLifecycleCallback = t
 	if i.cfg.StartTimestamps {
 		o.EnableSTStorage = true
@@ -118,8 +119,8 @@ func windowMS(lim *tenant.Limits) int64 { return max(lim.OutOfOrderWindow.Millis
 
 // maxExemplars is the size of the exemplar buffer: one until the first exemplar
 // comes, because the TSDB makes the whole buffer at once.
-func (t *tenantDB) maxExemplars(lim *tenant.Limits) int64 {
-	if t.exemplars.Load() || lim.MaxExemplars == 0 {
+func maxExemplars(lim *tenant.Limits, expected bool) int64 {
+	if expected || lim.MaxExemplars == 0 {
 		return int64(lim.MaxExemplars)
 	}
 	return 1
@@ -137,14 +138,15 @@ func (t *tenantDB) follow(lim *tenant.Limits) error {
 	}
 	t.changing.Lock()
 	defer t.changing.Unlock()
-	return t.apply(lim)
+	return t.apply(lim, t.exemplars.Load())
 }
 
-// apply makes lim take effect. The caller holds changing.
-func (t *tenantDB) apply(lim *tenant.Limits) error {
+// apply makes lim take effect, with a full-sized exemplar buffer or a small one.
+// The caller holds changing.
+func (t *tenantDB) apply(lim *tenant.Limits, exemplars bool) error {
 	err := t.db.ApplyConfig(&config.Config{StorageConfig: config.StorageConfig{
 		TSDBConfig:      &config.TSDBConfig{OutOfOrderTimeWindow: windowMS(lim)},
-		ExemplarsConfig: &config.ExemplarsConfig{MaxExemplars: t.maxExemplars(lim)},
+		ExemplarsConfig: &config.ExemplarsConfig{MaxExemplars: maxExemplars(lim, exemplars)},
 	}})
 	if err != nil {
 		return fmt.Errorf("apply limits to tenant %s: %w", t.id, err)
@@ -166,8 +168,11 @@ func (t *tenantDB) expectExemplars() error {
 	if err := os.WriteFile(filepath.Join(t.dir, exemplarsFile), nil, 0o644); err != nil {
 		return unavailable(err)
 	}
-	t.exemplars.Store(true)
-	return t.apply(t.applied.Load())
+	if err := t.apply(t.applied.Load(), true); err != nil {
+		return err
+	}
+	t.exemplars.Store(true) // not before, or others would write into the small buffer
+	return nil
 }
 
 // close ends the TSDB after the writes under way; later ones are refused.

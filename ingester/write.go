@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
 
@@ -27,6 +28,11 @@ type write struct {
 	running []uint64 // numbers of those that had begun and not ended when this one began
 	labels  []proto.SeriesLabels
 	unknown bool // the series at hand turned out to be unknown
+
+	// Series with a stale marker in this transaction, when there are histograms, too.
+	// The TSDB makes the marker of a series of histograms a histogram when it
+	// commits, and appends it behind those that came later.
+	ended map[*entry]struct{}
 }
 
 var writes = sync.Pool{New: func() any { return new(write) }}
@@ -97,11 +103,15 @@ func (w *write) commitNew(ctx context.Context, t *tenantDB) error {
 		ls := w.labelsOf(uint32(i))
 		before := len(w.late)
 		w.unknown = e == nil || (e.ref.Load() == 0 && ls.IsEmpty())
-		for j := floats; j < floats+s.Floats && !w.unknown; j++ {
-			w.appendFloat(app, e, ls, uint32(i), j)
-		}
-		for j := histograms; j < histograms+s.Histograms && !w.unknown; j++ {
-			w.appendHistogram(app, e, ls, uint32(i), j)
+		for j, k := floats, histograms; (j < floats+s.Floats || k < histograms+s.Histograms) && !w.unknown; {
+			// In order of time, where a series has both.
+			if k == histograms+s.Histograms || (j < floats+s.Floats && w.f.Floats[j].T <= w.f.Histograms[k].T) {
+				w.appendFloat(app, e, ls, uint32(i), j)
+				j++
+			} else {
+				w.appendHistogram(app, e, ls, uint32(i), k)
+				k++
+			}
 		}
 		if w.unknown && s.Floats+s.Histograms+s.Exemplars > 0 {
 			w.late = w.late[:before]
@@ -156,11 +166,17 @@ func (w *write) appendFloat(app storage.AppenderV2, e *entry, ls labels.Labels, 
 	}
 	ref, err := app.Append(storage.SeriesRef(e.ref.Load()), ls, s.ST, s.T, s.V, nil, nil, newerOnly)
 	w.appended(e, ref, err, late{series: i, sample: j, t: s.T})
+	if len(w.f.Histograms) > 0 && value.IsStaleNaN(s.V) {
+		if w.ended == nil {
+			w.ended = make(map[*entry]struct{})
+		}
+		w.ended[e] = struct{}{}
+	}
 }
 
 func (w *write) appendHistogram(app storage.AppenderV2, e *entry, ls labels.Labels, i, j uint32) {
 	s := &w.f.Histograms[j]
-	if !w.newest(e, s.T) {
+	if _, ended := w.ended[e]; ended || !w.newest(e, s.T) {
 		w.late = append(w.late, late{series: i, sample: j, t: s.T, histogram: true})
 		return
 	}

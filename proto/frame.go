@@ -111,7 +111,7 @@ func (c Counts) Total() int { return c.Samples + c.Histograms + c.Exemplars + c.
 type Reply struct {
 	Written  Counts
 	Rejected Rejections
-	// Unknown are indexes into Frame.Series: series the ingester does not know
+	// Unknown are indexes into Frame.Series, ascending: series the ingester does not know
 	// and got no labels of. Nothing of them was stored.
 	Unknown []uint32
 	// Handles to send as hints from now on, for the series whose hint was not right.

@@ -273,7 +273,10 @@ func (r *Request) Metadata(s *Series, name string) Metadata {
 	h, _ := r.symbol(help)
 	u, _ := r.symbol(unit)
 	t := metricType(typ)
-	return Metadata{Family: family(name, t), Metadata: metadata.Metadata{Type: t, Help: h, Unit: u}}
+	if s.Histograms == 0 { // a native histogram has its family's name
+		name = family(name, t)
+	}
+	return Metadata{Family: name, Metadata: metadata.Metadata{Type: t, Help: h, Unit: u}}
 }
 
 // family strips the suffixes that classic histograms and summaries put behind

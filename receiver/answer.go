@@ -88,8 +88,10 @@ func (r *Receiver) failure(w http.ResponseWriter, hr *http.Request, tenantID str
 	var e *proto.Error
 	switch {
 	case errors.As(err, &e):
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled): // nobody hears the latter
+	case errors.Is(err, context.DeadlineExceeded):
 		e = timedOut(r.cfg.Timeout)
+	case errors.Is(err, context.Canceled):
+		e = proto.Errorf(proto.KindUnavailable, "weir-client-gone", "the sender closed the connection before the answer")
 	default:
 		r.Logger.Error("remote write failed", "tenant", tenantID, "err", err)
 		e = proto.Errorf(proto.KindInternal, "weir-internal", "an internal error, see the server's log")
@@ -111,9 +113,7 @@ func (r *Receiver) failure(w http.ResponseWriter, hr *http.Request, tenantID str
 			status = http.StatusBadRequest // vmagent repeats a 413 for ever
 		}
 	}
-	if e.Kind == proto.KindLimit && tenantID != "" {
-		r.forget(tenantID)
-	}
+	r.forget(tenantID, e.Kind == proto.KindLimit)
 	return status, e.ID, e.Error()
 }
 

@@ -76,7 +76,10 @@ func decide(v proto.Version, message []byte, lim *tenant.Limits, now time.Time) 
 		out.samples(canonical, s.recorded, lim, now)
 		if s.stated != nil {
 			family := *s.stated
-			family.Family = familyOf(canonical.Get("__name__"), string(family.Type))
+			family.Family = canonical.Get("__name__")
+			if len(s.recorded.histograms) == 0 {
+				family.Family = familyOf(family.Family, string(family.Type))
+			}
 			line, reason := judgeMetadata(lim, family)
 			out.stated = append(out.stated, statement{fmt.Sprintf("%q", s.labels), metadataLine(*s.stated), line + reason})
 		}

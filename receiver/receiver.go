@@ -87,6 +87,10 @@ func (c *Config) Validate(prefix string) []error {
 	return errs
 }
 
+// maxSpelled bounds the labels and metadata of one request that are copied. In
+// version 2, a few bytes of references stand for long strings.
+func (c *Config) maxSpelled() int { return 4 * c.MaxDecodedBytes }
+
 // Deps are the collaborators of a Receiver.
 type Deps struct {
 	Ingester Ingester
@@ -152,11 +156,14 @@ func (r *Receiver) admissionsOf(tenantID string) *admissions {
 	return a
 }
 
-// forget drops what is remembered of a tenant.
-func (r *Receiver) forget(tenantID string) {
+// forget drops a tenant that there cannot be, or of which nothing is remembered:
+// whoever sends requests can make up tenants.
+func (r *Receiver) forget(tenantID string, refused bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.tenants, tenantID)
+	if a := r.tenants[tenantID]; a != nil && (refused || a.entries() == 0) {
+		delete(r.tenants, tenantID)
+	}
 }
 
 // entries is the number of verdicts remembered for all tenants.

@@ -25,7 +25,7 @@ func (r *Receiver) replicate(ctx context.Context, tenantID string, lim *tenant.L
 		taughtOrigin []uint32
 		reply        proto.Reply
 	)
-	if err := req.teach(lim, r.cfg.MaxDecodedBytes, &taught, &taughtOrigin); err != nil {
+	if err := req.teach(lim, r.cfg.maxSpelled(), &taught, &taughtOrigin); err != nil {
 		return err
 	}
 	if err := r.Ingester.Write(ctx, tenantID, &taught, &reply); err != nil {

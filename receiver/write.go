@@ -56,7 +56,9 @@ func newRequest() *request { return requests.Get().(*request) }
 func (req *request) release() {
 	proto.Poison(req.body)
 	proto.Poison(req.decoded)
-	if cap(req.body) > maxPooled || cap(req.decoded) > maxPooled || cap(req.series) > maxPooled/64 {
+	if cap(req.body) > maxPooled || cap(req.decoded) > maxPooled || cap(req.series) > maxPooled/64 ||
+		cap(req.frame.Floats) > maxPooled/16 || cap(req.frame.Histograms)+cap(req.frame.Exemplars) > maxPooled/64 ||
+		cap(req.frame.Metadata)+cap(req.frame.Labels) > maxPooled/64 || cap(req.labels) > maxPooled/64 {
 		return
 	}
 	req.series, req.undecided = req.series[:0], req.undecided[:0]
@@ -82,11 +84,11 @@ func (r *Receiver) write(ctx context.Context, tenantID string, v proto.Version, 
 		return err
 	}
 	if len(req.undecided) > 0 {
-		if err := req.decide(adm, lim, r.cfg.MaxDecodedBytes); err != nil {
+		if err := req.decide(adm, lim, r.cfg.maxSpelled()); err != nil {
 			return err
 		}
 	}
-	if err := req.build(lim, r.cfg.MaxDecodedBytes, time.Now()); err != nil {
+	if err := req.build(lim, r.cfg.maxSpelled(), time.Now()); err != nil {
 		return err
 	}
 	if ctx.Err() != nil {
@@ -185,7 +187,7 @@ func (req *request) spell(ls []labels.Label, maxBytes int) error {
 		req.spelled += len(l.Name) + len(l.Value)
 	}
 	if req.spelled > maxBytes {
-		return tooLarge("when its symbols are written out", int64(req.spelled), "max_decoded_bytes", maxBytes)
+		return tooLarge("when its symbols are written out", int64(req.spelled), "4 x max_decoded_bytes", maxBytes)
 	}
 	return nil
 }
