@@ -32,14 +32,20 @@ func (v *verdict) set(id proto.Hash, reason proto.Reason, handle, metadata uint3
 	return v
 }
 
+// A refusal is why a series is not admitted; the zero value says that it is.
+type refusal struct {
+	reason proto.Reason
+	label  labels.Label // the one at fault, a view; if the reason is one label's
+	labels int          // number of labels; if there are too many
+}
+
 // admit decides about a series from its labels and the tenant's limits alone.
 // It sorts ls, and drops labels without a value, which are no labels anywhere in
-// Prometheus; what is left are the canonical labels, views like ls itself. detail
-// says which label it was and what the limit is.
-func admit(lim *tenant.Limits, ls []labels.Label) (canonical []labels.Label, reason proto.Reason, detail func() string) {
+// Prometheus; what is left are the canonical labels, views like ls itself.
+func admit(lim *tenant.Limits, ls []labels.Label) (canonical []labels.Label, no refusal) {
 	ls = slices.DeleteFunc(ls, func(l labels.Label) bool { return l.Value == "" && l.Name != "" })
-	if n := len(ls); n > lim.MaxLabelsPerSeries {
-		return nil, proto.LabelsTooMany, func() string { return describeCount(lim, n) }
+	if len(ls) > lim.MaxLabelsPerSeries {
+		return nil, refusal{reason: proto.LabelsTooMany, labels: len(ls)}
 	}
 	slices.SortFunc(ls, func(a, b labels.Label) int { return strings.Compare(a.Name, b.Name) })
 	named := false
@@ -49,14 +55,14 @@ func admit(lim *tenant.Limits, ls []labels.Label) (canonical []labels.Label, rea
 			reason = proto.LabelNameDuplicate
 		}
 		if reason != proto.OK {
-			return nil, reason, func() string { return describeLabel(lim, l, reason) }
+			return nil, refusal{reason: reason, label: l}
 		}
 		named = named || l.Name == model.MetricNameLabel
 	}
 	if !named {
-		return nil, proto.MetricNameMissing, func() string { return "the label __name__ is missing or empty" }
+		return nil, refusal{reason: proto.MetricNameMissing}
 	}
-	return ls, proto.OK, nil
+	return ls, refusal{}
 }
 
 // checkLabel looks at lengths first: the other checks read every byte.
@@ -80,25 +86,30 @@ func checkLabel(lim *tenant.Limits, l labels.Label) proto.Reason {
 	return proto.OK
 }
 
-func describeCount(lim *tenant.Limits, n int) string {
-	return fmt.Sprintf("%d labels, the limit max_labels_per_series is %d", n, lim.MaxLabelsPerSeries)
-}
-
-// describeLabel says why a label was refused.
-func describeLabel(lim *tenant.Limits, l labels.Label, reason proto.Reason) string {
-	switch reason {
+// detail says which label it was and what the limit is.
+func (no refusal) detail(lim *tenant.Limits) string {
+	name, size := quote(no.label.Name), len(no.label.Name)
+	switch no.reason {
+	case proto.SymbolInvalid:
+		return "labels_refs has an odd number of references, or one beyond the symbol table"
+	case proto.LabelsMalformed:
+		return "a label is not a valid protocol buffer message"
+	case proto.LabelsTooMany:
+		return fmt.Sprintf("%d labels, the limit max_labels_per_series is %d", no.labels, lim.MaxLabelsPerSeries)
+	case proto.MetricNameMissing:
+		return "the label __name__ is missing or empty"
 	case proto.LabelNameDuplicate:
-		return fmt.Sprintf("the label %s occurs twice", quote(l.Name))
+		return fmt.Sprintf("the label %s occurs twice", name)
 	case proto.LabelNameTooLong:
-		return fmt.Sprintf("the label name %s has %d bytes, the limit max_label_name_bytes is %d", quote(l.Name), len(l.Name), lim.MaxLabelNameBytes)
+		return fmt.Sprintf("the label name %s has %d bytes, the limit max_label_name_bytes is %d", name, size, lim.MaxLabelNameBytes)
 	case proto.LabelValueTooLong:
-		return fmt.Sprintf("the value of label %s has %d bytes, the limit max_label_value_bytes is %d", quote(l.Name), len(l.Value), lim.MaxLabelValueBytes)
+		return fmt.Sprintf("the value of label %s has %d bytes, the limit max_label_value_bytes is %d", name, len(no.label.Value), lim.MaxLabelValueBytes)
 	case proto.LabelNameInvalid:
-		return fmt.Sprintf("the label name %s is empty or not valid here", quote(l.Name))
+		return fmt.Sprintf("the label name %s is empty or not valid here", name)
 	case proto.LabelValueInvalid:
-		return fmt.Sprintf("the value of label %s is not UTF-8", quote(l.Name))
+		return fmt.Sprintf("the value of label %s is not UTF-8", name)
 	}
-	return fmt.Sprintf("the metric name %s is not valid here", quote(l.Value))
+	return fmt.Sprintf("the metric name %s is not valid here", quote(no.label.Value))
 }
 
 // quote shows at most the first 64 bytes of a string that may be anything.

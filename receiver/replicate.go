@@ -56,11 +56,11 @@ func (req *request) teach(lim *tenant.Limits, maxBytes int, f *proto.Frame, orig
 	for i, s := range req.frame.Series {
 		if len(unknown) > 0 && unknown[0] == uint32(i) {
 			unknown = unknown[1:]
-			ls, _, _ := req.admit(lim, &req.series[req.origin[i]].Series)
+			ls, _ := req.admit(lim, &req.series[req.origin[i]].Series)
 			if err := req.spell(ls, maxBytes); err != nil {
 				return err
 			}
-			f.Labels = append(f.Labels, proto.SeriesLabels{Series: uint32(len(f.Series)), Labels: proto.CopyLabels(ls)})
+			f.Labels = append(f.Labels, proto.SeriesLabels{Series: uint32(len(f.Series)), Labels: req.copyLabels(ls)})
 			*origin = append(*origin, req.origin[i])
 			f.Series = append(f.Series, s)
 			f.Floats = append(f.Floats, req.frame.Floats[floats:floats+s.Floats]...)

@@ -29,8 +29,9 @@ type request struct {
 	sent, written proto.Counts
 	rejected      proto.Rejections // examples name indexes into series
 
-	labels []labels.Label // scratch
-	canon  []byte         // scratch
+	labels  []labels.Label        // scratch
+	builder labels.ScratchBuilder // scratch
+	canon   []byte                // scratch
 }
 
 // scanned is a series of a request and what becomes of it.
@@ -154,14 +155,14 @@ func (req *request) decide(adm *admissions, lim *tenant.Limits, maxBytes int) er
 			continue // known, in the old generation
 		}
 		req.parsed++
-		ls, reason, _ := req.admit(lim, &s.Series)
-		decisions[n].reason = reason
-		if reason == proto.OK {
+		ls, no := req.admit(lim, &s.Series)
+		decisions[n].reason = no.reason
+		if no.reason == proto.OK {
 			if err := req.spell(ls, maxBytes); err != nil {
 				return err
 			}
 			decisions[n].id, req.canon = proto.Identity(ls, adm.seed, req.canon)
-			req.frame.Labels = append(req.frame.Labels, proto.SeriesLabels{Series: i, Labels: proto.CopyLabels(ls)})
+			req.frame.Labels = append(req.frame.Labels, proto.SeriesLabels{Series: i, Labels: req.copyLabels(ls)})
 		}
 	}
 	adm.mu.Lock()
@@ -198,20 +199,25 @@ const manyLabels = 1000
 
 // admit reads the labels of s and decides about them. The labels are views of
 // the request, valid until the next call.
-func (req *request) admit(lim *tenant.Limits, s *proto.Series) (canonical []labels.Label, reason proto.Reason, detail func() string) {
+func (req *request) admit(lim *tenant.Limits, s *proto.Series) (canonical []labels.Label, no refusal) {
 	if n := req.scan.LabelCount(s); n > manyLabels+lim.MaxLabelsPerSeries {
-		return nil, proto.LabelsTooMany, func() string { return describeCount(lim, n) }
+		return nil, refusal{reason: proto.LabelsTooMany, labels: n}
 	}
 	ls, reason := req.scan.AppendLabels(req.labels[:0], s)
 	req.labels = ls
-	switch reason {
-	case proto.OK:
-		return admit(lim, ls)
-	case proto.SymbolInvalid:
-		return nil, reason, func() string { return "labels_refs has an odd number of references, or one beyond the symbol table" }
-	default:
-		return nil, reason, func() string { return "a label is not a valid protocol buffer message" }
+	if reason != proto.OK {
+		return nil, refusal{reason: reason}
 	}
+	return admit(lim, ls)
+}
+
+// copyLabels returns canonical labels that share no memory with ls.
+func (req *request) copyLabels(ls []labels.Label) labels.Labels {
+	req.builder.Reset()
+	for _, l := range ls {
+		req.builder.Add(l.Name, l.Value)
+	}
+	return req.builder.Labels()
 }
 
 // build decodes the samples of the admitted series into the frame. It checks
@@ -265,7 +271,7 @@ func (req *request) refuse(lim *tenant.Limits, i uint32, counts proto.Counts) {
 		counts.Metadata = 1
 	}
 	req.rejected.Add(s.reason, counts, i, 0, func() string {
-		_, _, detail := req.admit(lim, &s.Series)
-		return detail()
+		_, no := req.admit(lim, &s.Series)
+		return no.detail(lim)
 	})
 }
