@@ -55,9 +55,11 @@ func (w *write) commitLate(ctx context.Context, t *tenantDB) error {
 	app := t.db.AppenderV2(ctx)
 	var stored proto.Counts // not committed yet
 	for rest := w.late; len(rest) > 0; {
-		n := 1
-		for n < len(rest) && w.f.Series[rest[n].series].ID == w.f.Series[rest[0].series].ID {
-			n++
+		n, ended := 1, false
+		for n < len(rest) && w.f.Series[rest[n].series].ID == w.f.Series[rest[0].series].ID && !ended {
+			if ended = w.ends(rest[n-1]); !ended {
+				n++
+			}
 		}
 		written, err := w.appendLate(ctx, app, p, rest[:n])
 		if err != nil {
@@ -65,12 +67,25 @@ func (w *write) commitLate(ctx context.Context, t *tenantDB) error {
 		}
 		stored.Add(written)
 		rest = rest[n:]
+		if ended {
+			// The TSDB may make the marker a histogram when it commits, and would
+			// append it behind what follows.
+			if err := t.commit(app); err != nil {
+				return err
+			}
+			app = t.db.AppenderV2(ctx)
+		}
 	}
 	if err := t.commit(app); err != nil {
 		return err
 	}
 	w.reply.Written.Add(stored)
 	return nil
+}
+
+// ends reports whether s is a stale marker that came as a float.
+func (w *write) ends(s late) bool {
+	return !s.histogram && value.IsStaleNaN(w.f.Floats[s.sample].V)
 }
 
 // appendLate decides the late samples of one series, in order of time.

@@ -29,9 +29,9 @@ type write struct {
 	labels  []proto.SeriesLabels
 	unknown bool // the series at hand turned out to be unknown
 
-	// Series with a stale marker in this transaction, when there are histograms, too.
-	// The TSDB makes the marker of a series of histograms a histogram when it
-	// commits, and appends it behind those that came later.
+	// Series with a stale marker in this transaction. The TSDB makes the marker of a
+	// series of histograms a histogram when it commits, and appends it behind what
+	// came later, so that has to wait for a transaction of its own.
 	ended map[*entry]struct{}
 }
 
@@ -160,13 +160,13 @@ func (w *write) findLabels(i uint32) labels.Labels {
 
 func (w *write) appendFloat(app storage.AppenderV2, e *entry, ls labels.Labels, i, j uint32) {
 	s := &w.f.Floats[j]
-	if !w.newest(e, s.T) {
+	if w.hasEnded(e) || !w.newest(e, s.T) {
 		w.late = append(w.late, late{series: i, sample: j, t: s.T})
 		return
 	}
 	ref, err := app.Append(storage.SeriesRef(e.ref.Load()), ls, s.ST, s.T, s.V, nil, nil, newerOnly)
 	w.appended(e, ref, err, late{series: i, sample: j, t: s.T})
-	if len(w.f.Histograms) > 0 && value.IsStaleNaN(s.V) {
+	if value.IsStaleNaN(s.V) {
 		if w.ended == nil {
 			w.ended = make(map[*entry]struct{})
 		}
@@ -176,12 +176,20 @@ func (w *write) appendFloat(app storage.AppenderV2, e *entry, ls labels.Labels, 
 
 func (w *write) appendHistogram(app storage.AppenderV2, e *entry, ls labels.Labels, i, j uint32) {
 	s := &w.f.Histograms[j]
-	if _, ended := w.ended[e]; ended || !w.newest(e, s.T) {
+	if w.hasEnded(e) || !w.newest(e, s.T) {
 		w.late = append(w.late, late{series: i, sample: j, t: s.T, histogram: true})
 		return
 	}
 	ref, err := app.Append(storage.SeriesRef(e.ref.Load()), ls, s.ST, s.T, 0, s.H, s.FH, newerOnly)
 	w.appended(e, ref, err, late{series: i, sample: j, t: s.T, histogram: true})
+}
+
+func (w *write) hasEnded(e *entry) bool {
+	if len(w.ended) == 0 {
+		return false
+	}
+	_, ended := w.ended[e]
+	return ended
 }
 
 // newest claims the series for this Write and reports whether ts is newer than
