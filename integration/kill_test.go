@@ -2,21 +2,27 @@ package integration
 
 import (
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/weir-metrics/weir/integration/harness"
 )
 
-// TestKillUnderLoad kills the server at 20 random moments while floats, native
-// histograms, new series and late samples arrive by both protocols. After each
-// restart, and in the end, every acknowledged sample must be read back with its
-// value; one without an answer may be there or not.
+// TestKillUnderLoad kills the server at random moments, 20 of them or
+// WEIR_TEST_KILLS, while three tenants send floats, native histograms, exemplars,
+// new series and late samples by both protocols. After each restart, and in the
+// end, every acknowledged sample and exemplar must be read back with its value;
+// one without an answer may be there or not.
 func TestKillUnderLoad(t *testing.T) {
-	const kills = 20
+	kills := 20
+	if given, err := strconv.Atoi(os.Getenv("WEIR_TEST_KILLS")); err == nil {
+		kills = given
+	}
 	seed := seedOf(t)
 	random := rand.New(rand.NewPCG(seed, seed))
-	s := harness.Start(t, harness.Config{})
+	s := harness.Start(t, tenants())
 	begin := time.Now().UnixMilli()
 	l := startLoad(t, s, seed)
 	from := begin

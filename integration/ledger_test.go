@@ -29,9 +29,10 @@ const (
 
 // key names one sample. Its value follows from it.
 type key struct {
-	id   string // of the series
-	kind sampleKind
-	t    int64 // ms
+	id       string // of the series
+	kind     sampleKind
+	t        int64 // ms
+	exemplar bool  // it carries one, of the same time
 }
 
 // ledger knows every sample that was ever sent and which of them were
@@ -45,8 +46,9 @@ type ledger struct {
 }
 
 type record struct {
-	kind sampleKind
-	sent map[int64]bool // by timestamp; true: acknowledged
+	kind      sampleKind
+	sent      map[int64]bool // samples by timestamp; true: acknowledged
+	exemplars map[int64]bool // the same of those that carry an exemplar
 }
 
 func newLedger(seed uint64) *ledger { return &ledger{seed: seed, series: map[string]*record{}} }
@@ -58,13 +60,16 @@ func (l *ledger) sending(keys []key) {
 	for _, k := range keys {
 		r := l.series[k.id]
 		if r == nil {
-			r = &record{kind: k.kind, sent: map[int64]bool{}}
+			r = &record{kind: k.kind, sent: map[int64]bool{}, exemplars: map[int64]bool{}}
 			l.series[k.id] = r
 		}
 		if k.kind != r.kind {
 			panic(fmt.Sprintf("series %s is of kind %d and %d", k.id, r.kind, k.kind))
 		}
 		r.sent[k.t] = false
+		if k.exemplar {
+			r.exemplars[k.t] = false
+		}
 	}
 }
 
@@ -74,6 +79,9 @@ func (l *ledger) acknowledged(keys []key) {
 	defer l.mu.Unlock()
 	for _, k := range keys {
 		l.series[k.id].sent[k.t] = true
+		if k.exemplar {
+			l.series[k.id].exemplars[k.t] = true
+		}
 	}
 	l.acked += len(keys)
 }
@@ -96,9 +104,9 @@ func (l *ledger) count() int {
 	return l.acked
 }
 
-// owed returns the samples of a stream that must be stored, by series, with
-// timestamps from on.
-func (l *ledger) owed(stream string, from int64) map[string][]int64 {
+// owed returns the times of what must be stored of a stream, by series, from a
+// time on: of its samples, or of its exemplars.
+func (l *ledger) owed(stream string, from int64, of func(*record) map[int64]bool) map[string][]int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	out := map[string][]int64{}
@@ -106,7 +114,7 @@ func (l *ledger) owed(stream string, from int64) map[string][]int64 {
 		if len(id) <= len(stream) || id[:len(stream)] != stream || id[len(stream)] != '-' {
 			continue
 		}
-		for t, acked := range r.sent {
+		for t, acked := range of(r) {
 			if acked && t >= from {
 				out[id] = append(out[id], t)
 			}
@@ -114,6 +122,10 @@ func (l *ledger) owed(stream string, from int64) map[string][]int64 {
 	}
 	return out
 }
+
+func samplesOf(r *record) map[int64]bool { return r.sent }
+
+func exemplarsOf(r *record) map[int64]bool { return r.exemplars }
 
 // check reads everything back, with timestamps from on, while the load may go
 // on. It fails the test for every acknowledged sample that is missing and every
@@ -126,26 +138,12 @@ func (l *ledger) check(t *testing.T, s *harness.Server, from int64) int {
 		if st.late {
 			since = 0 // any request may have added anywhere
 		}
-		owed := l.owed(st.name, since)
-		selector := fmt.Sprintf(`{__name__="weir_kill", stream=%q}`, st.name)
-		stored := s.Samples(t, selector, max(since, time.Now().Add(-time.Hour).UnixMilli()), time.Now().Add(time.Minute).UnixMilli())
-		byID := map[string]harness.Stored{}
-		var problems []string
-		for _, x := range stored {
-			byID[x.Labels["series"]] = x
-			wrong := l.differences(x)
-			right += len(x.Floats) + len(x.Histograms) - len(wrong)
+		n, problems := l.checkSamples(t, s.As(st.tenant), st, since)
+		right += n
+		if st.exemplars {
+			n, wrong := l.checkExemplars(t, s.As(st.tenant), st, since)
+			right += n
 			problems = append(problems, wrong...)
-		}
-		for id, times := range owed {
-			x := byID[id]
-			for _, at := range times {
-				_, isFloat := x.Floats[at]
-				_, isHistogram := x.Histograms[at]
-				if !isFloat && !isHistogram {
-					problems = append(problems, fmt.Sprintf("%s at %d: acknowledged and gone", id, at))
-				}
-			}
 		}
 		if n := len(problems); n > 0 {
 			t.Errorf("stream %s: %d problems, such as\n%s", st.name, n, strings.Join(problems[:min(n, 5)], "\n"))
@@ -153,6 +151,51 @@ func (l *ledger) check(t *testing.T, s *harness.Server, from int64) int {
 	}
 	require.False(t, t.Failed())
 	return right
+}
+
+func (l *ledger) checkSamples(t *testing.T, s *harness.Server, st stream, since int64) (right int, problems []string) {
+	owed := l.owed(st.name, since, samplesOf)
+	start := max(since, time.Now().Add(-time.Hour).UnixMilli())
+	byID := map[string]harness.Stored{}
+	for _, x := range s.Samples(t, st.selector(), start, time.Now().Add(time.Minute).UnixMilli()) {
+		byID[x.Labels["series"]] = x
+		wrong := l.differences(x)
+		right += len(x.Floats) + len(x.Histograms) - len(wrong)
+		problems = append(problems, wrong...)
+	}
+	for id, times := range owed {
+		x := byID[id]
+		for _, at := range times {
+			_, isFloat := x.Floats[at]
+			_, isHistogram := x.Histograms[at]
+			if !isFloat && !isHistogram {
+				problems = append(problems, fmt.Sprintf("%s at %d: acknowledged and gone", id, at))
+			}
+		}
+	}
+	return right, problems
+}
+
+func (l *ledger) checkExemplars(t *testing.T, s *harness.Server, st stream, since int64) (right int, problems []string) {
+	owed := l.owed(st.name, since, exemplarsOf)
+	stored := map[key]harness.Exemplar{}
+	for _, x := range s.Exemplars(t, st.selector(), since, time.Now().Add(time.Minute).UnixMilli()) {
+		for _, e := range x.Exemplars {
+			k := key{id: x.Labels["series"], t: e.T}
+			stored[k] = e
+			if want := l.exemplar(k); !reflect.DeepEqual(e, want) {
+				problems = append(problems, fmt.Sprintf("%s at %d: stored exemplar %+v, sent %+v", k.id, k.t, e, want))
+			}
+		}
+	}
+	for id, times := range owed {
+		for _, at := range times {
+			if _, ok := stored[key{id: id, t: at}]; !ok {
+				problems = append(problems, fmt.Sprintf("%s at %d: exemplar acknowledged and gone", id, at))
+			}
+		}
+	}
+	return len(stored) - len(problems), problems
 }
 
 // differences compares what is stored of one series with what was sent.
@@ -211,6 +254,14 @@ func (l *ledger) sample(k key) harness.Sample {
 		out.H = customBuckets(k, bits)
 	}
 	return out
+}
+
+// exemplar returns the exemplar that a sample carries.
+func (l *ledger) exemplar(k key) harness.Exemplar {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%d/exemplar/%s/%d", l.seed, k.id, k.t)
+	bits := h.Sum64()
+	return harness.Exemplar{Labels: []string{"trace_id", fmt.Sprintf("%016x", bits)}, T: k.t, V: float64(bits % 1000)}
 }
 
 // anyFloat makes one float in eight special, and the others any bits that are

@@ -3,7 +3,6 @@ package integration
 import (
 	"fmt"
 	"net/http"
-	"net/url"
 	"testing"
 	"time"
 
@@ -12,16 +11,6 @@ import (
 
 	"github.com/weir-metrics/weir/integration/harness"
 )
-
-// exemplarAnswer is one series of /api/v1/query_exemplars.
-type exemplarAnswer struct {
-	SeriesLabels map[string]string `json:"seriesLabels"`
-	Exemplars    []struct {
-		Labels    map[string]string `json:"labels"`
-		Value     string            `json:"value"`
-		Timestamp float64           `json:"timestamp"`
-	} `json:"exemplars"`
-}
 
 // TestRoundTripExemplars writes exemplars of floats and histograms.
 func TestRoundTripExemplars(t *testing.T) {
@@ -52,26 +41,10 @@ func TestRoundTripExemplars(t *testing.T) {
 func checkExemplars(t *testing.T, s *harness.Server, p harness.Protocol, sent harness.Series) {
 	t.Helper()
 	at := sent.Samples[0].T
-	var got []exemplarAnswer
-	s.Get(t, "/api/v1/query_exemplars", url.Values{
-		"query": {fmt.Sprintf(`%s{protocol=%q}`, sent.Labels[1], p)},
-		"start": {harness.Seconds(at - 1000)}, "end": {harness.Seconds(at + 1000)},
-	}, &got)
+	got := s.Exemplars(t, fmt.Sprintf(`%s{protocol=%q}`, sent.Labels[1], p), at-1000, at+1000)
 	require.Len(t, got, 1)
-	require.Equal(t, map[string]string{"__name__": sent.Labels[1], "protocol": p.String()}, got[0].SeriesLabels)
-	require.Len(t, got[0].Exemplars, len(sent.Exemplars))
-	for i, x := range got[0].Exemplars {
-		want := map[string]string{}
-		for j := 0; j < len(sent.Exemplars[i].Labels); j += 2 {
-			want[sent.Exemplars[i].Labels[j]] = sent.Exemplars[i].Labels[j+1]
-		}
-		require.Equal(t, want, x.Labels)
-		var v float64
-		_, err := fmt.Sscan(x.Value, &v)
-		require.NoError(t, err)
-		require.Equal(t, sent.Exemplars[i].V, v)
-		require.InDelta(t, float64(sent.Exemplars[i].T)/1000, x.Timestamp, 0.0005)
-	}
+	require.Equal(t, map[string]string{"__name__": sent.Labels[1], "protocol": p.String()}, got[0].Labels)
+	require.Equal(t, sent.Exemplars, got[0].Exemplars)
 }
 
 // TestRoundTripMetadata writes type, help and unit, and finds them after a

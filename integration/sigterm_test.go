@@ -18,7 +18,7 @@ import (
 func TestStopUnderLoad(t *testing.T) {
 	const stops = 4
 	seed := seedOf(t)
-	s := harness.Start(t, harness.Config{})
+	s := harness.Start(t, tenants())
 	begin := time.Now().UnixMilli()
 	l := startLoad(t, s, seed)
 	for i := range stops {

@@ -24,7 +24,13 @@ type stream struct {
 	series   int
 	churn    int  // series replaced by new ones before each request
 	late     bool // timestamps up to lateBy before now, in any order
+
+	tenant    string // of whom; anyone while the server asks for none
+	exemplars bool   // the last sample of each series in a request carries one
 }
+
+// selector selects the stream's series.
+func (st stream) selector() string { return fmt.Sprintf(`{__name__="weir_kill", stream=%q}`, st.name) }
 
 // lateBy is well within the default out-of-order window of 10 minutes.
 const lateBy = 5 * time.Minute
@@ -32,14 +38,14 @@ const lateBy = 5 * time.Minute
 func streams() []stream {
 	histograms := []sampleKind{intHistogram, floatHistogram, customHistogram, gaugeHistogram}
 	all := []stream{
-		{name: "floats-rw1", protocol: harness.V1, kinds: []sampleKind{float}, series: 80},
-		{name: "floats-rw2", protocol: harness.V2, kinds: []sampleKind{float}, series: 80},
-		{name: "histograms-rw1", protocol: harness.V1, kinds: histograms, series: 8},
-		{name: "histograms-rw2", protocol: harness.V2, kinds: histograms, series: 8},
-		{name: "churn-rw1", protocol: harness.V1, kinds: []sampleKind{float}, series: 20, churn: 2},
-		{name: "churn-rw2", protocol: harness.V2, kinds: []sampleKind{float, float, float, intHistogram}, series: 20, churn: 2},
-		{name: "late-rw1", protocol: harness.V1, kinds: []sampleKind{float}, series: 40, late: true},
-		{name: "late-rw2", protocol: harness.V2, kinds: []sampleKind{float, float, float, float, intHistogram}, series: 40, late: true},
+		{name: "floats-rw1", protocol: harness.V1, kinds: []sampleKind{float}, series: 80, tenant: "ada", exemplars: true},
+		{name: "floats-rw2", protocol: harness.V2, kinds: []sampleKind{float}, series: 80, tenant: "ada"},
+		{name: "histograms-rw1", protocol: harness.V1, kinds: histograms, series: 8, tenant: "bob"},
+		{name: "histograms-rw2", protocol: harness.V2, kinds: histograms, series: 8, tenant: "ada", exemplars: true},
+		{name: "churn-rw1", protocol: harness.V1, kinds: []sampleKind{float}, series: 20, churn: 2, tenant: "bob"},
+		{name: "churn-rw2", protocol: harness.V2, kinds: []sampleKind{float, float, float, intHistogram}, series: 20, churn: 2, tenant: "cyd"},
+		{name: "late-rw1", protocol: harness.V1, kinds: []sampleKind{float}, series: 40, late: true, tenant: "cyd"},
+		{name: "late-rw2", protocol: harness.V2, kinds: []sampleKind{float, float, float, float, intHistogram}, series: 40, late: true, tenant: "bob"},
 	}
 	if harness.Against() == "prometheus" {
 		// Prometheus 3.15 loses late samples when it is killed twice: replay
@@ -51,10 +57,15 @@ func streams() []stream {
 	return all
 }
 
+// tenants is the configuration that keeps the streams' tenants apart, and all of
+// their exemplars.
+func tenants() harness.Config {
+	return harness.Config{Set: []string{"auth.mode=header", "limits.max_exemplars=1000000"}}
+}
+
 // load is all streams writing at once, through kills and restarts.
 type load struct {
 	t      *testing.T
-	server *harness.Server
 	ledger *ledger
 	cancel context.CancelFunc
 	done   sync.WaitGroup
@@ -77,9 +88,9 @@ func seedOf(t *testing.T) uint64 {
 // startLoad starts every stream.
 func startLoad(t *testing.T, s *harness.Server, seed uint64) *load {
 	ctx, cancel := context.WithCancel(t.Context())
-	l := &load{t: t, server: s, ledger: newLedger(seed), cancel: cancel}
+	l := &load{t: t, ledger: newLedger(seed), cancel: cancel}
 	for i, st := range streams() {
-		w := &writer{load: l, stream: st, random: rand.New(rand.NewPCG(seed, uint64(i)))}
+		w := &writer{load: l, stream: st, server: s.As(st.tenant), random: rand.New(rand.NewPCG(seed, uint64(i)))}
 		for n := range st.series {
 			w.ids = append(w.ids, fmt.Sprintf("%s-%d", st.name, n))
 		}
@@ -106,6 +117,7 @@ func (l *load) String() string {
 type writer struct {
 	*load
 	stream
+	server *harness.Server // as the stream's tenant
 	random *rand.Rand
 	ids    []string // of the series that live now
 	born   int      // ids given to series that came later
@@ -164,9 +176,15 @@ func (w *writer) request() ([]harness.Series, []key) {
 				break // a request's samples of a series must ascend
 			}
 		}
-		if len(s.Samples) > 0 {
-			series = append(series, s)
+		if len(s.Samples) == 0 {
+			continue
 		}
+		if w.exemplars {
+			last := &keys[len(keys)-1]
+			last.exemplar = true
+			s.Exemplars = append(s.Exemplars, w.ledger.exemplar(*last))
+		}
+		series = append(series, s)
 	}
 	return series, keys
 }

@@ -20,6 +20,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -130,7 +131,22 @@ type Server struct {
 	t       testing.TB
 	kind    server.Kind
 	options server.Options
-	process atomic.Pointer[server.Process]
+	process *atomic.Pointer[server.Process]
+	tenant  string // whom it speaks for; empty: it does not say
+}
+
+// As is the same server, spoken to for a tenant. It needs auth.mode=header.
+func (s *Server) As(tenant string) *Server {
+	as := *s
+	as.tenant = tenant
+	return &as
+}
+
+// identify adds the tenant to a request.
+func (s *Server) identify(h http.Header) {
+	if s.tenant != "" {
+		h.Set("X-Scope-OrgID", s.tenant)
+	}
 }
 
 // Start starts a server on an empty directory and stops it when the test ends.
@@ -138,7 +154,7 @@ func Start(t testing.TB, cfg Config) *Server {
 	t.Helper()
 	path := Binary(t)
 	dir := t.TempDir()
-	s := &Server{t: t, kind: kindOf(cfg), options: server.Options{
+	s := &Server{t: t, kind: kindOf(cfg), process: new(atomic.Pointer[server.Process]), options: server.Options{
 		DataDir: filepath.Join(dir, "data"), LogPath: filepath.Join(dir, "log"), MemoryLimit: memoryLimit,
 	}}
 	if strings.Contains(os.Getenv("WEIR_TEST_BUILD_FLAGS"), "-race") {

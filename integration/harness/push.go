@@ -55,6 +55,7 @@ func (s *Server) Post(ctx context.Context, p Protocol, body []byte, header ...st
 		req.Header.Set("Content-Type", "application/x-protobuf")
 		req.Header.Set("X-Prometheus-Remote-Write-Version", "0.1.0")
 	}
+	s.identify(req.Header)
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}

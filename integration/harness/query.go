@@ -3,9 +3,11 @@ package harness
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -32,6 +34,7 @@ func (s *Server) Get(t testing.TB, path string, params url.Values, into any) {
 	u := s.Process().URL + s.kind.APIPath + path + "?" + params.Encode()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, u, nil)
 	require.NoError(t, err)
+	s.identify(req.Header)
 	resp, err := queryClient.Do(req)
 	require.NoError(t, err)
 	defer resp.Body.Close()
@@ -112,6 +115,44 @@ func (s *Server) Only(t testing.TB, selector string, from, to int64) Stored {
 	all := s.Samples(t, selector, from, to)
 	require.Len(t, all, 1, "%s: %v", selector, all)
 	return all[0]
+}
+
+// StoredExemplars are the exemplars of one series as a query returned them.
+type StoredExemplars struct {
+	Labels    map[string]string
+	Exemplars []Exemplar
+}
+
+// Exemplars returns the stored exemplars of the series that selector selects,
+// with from <= timestamp <= to in ms.
+func (s *Server) Exemplars(t testing.TB, selector string, from, to int64) []StoredExemplars {
+	t.Helper()
+	var data []struct {
+		SeriesLabels map[string]string `json:"seriesLabels"`
+		Exemplars    []struct {
+			Labels    map[string]string `json:"labels"`
+			Value     string            `json:"value"`
+			Timestamp float64           `json:"timestamp"`
+		} `json:"exemplars"`
+	}
+	s.Get(t, "/api/v1/query_exemplars", url.Values{
+		"query": {selector}, "start": {Seconds(from)}, "end": {Seconds(to)},
+	}, &data)
+	var out []StoredExemplars
+	for _, series := range data {
+		x := StoredExemplars{Labels: series.SeriesLabels}
+		for _, e := range series.Exemplars {
+			v, err := strconv.ParseFloat(e.Value, 64)
+			require.NoError(t, err)
+			one := Exemplar{T: int64(math.Round(e.Timestamp * 1000)), V: v}
+			for _, name := range slices.Sorted(maps.Keys(e.Labels)) {
+				one.Labels = append(one.Labels, name, e.Labels[name])
+			}
+			x.Exemplars = append(x.Exemplars, one)
+		}
+		out = append(out, x)
+	}
+	return out
 }
 
 // Seconds formats a timestamp in ms as the query API takes it.
