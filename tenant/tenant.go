@@ -42,6 +42,11 @@ func (r Resolver) Resolve(h http.Header) (string, error) {
 	if r.Mode == ModeNone {
 		return Anonymous, nil
 	}
+	given := h.Values(Header)
+	if len(given) > 1 {
+		return "", proto.Errorf(proto.KindBadData, "weir-tenant-invalid",
+			"the header %s comes %d times; a proxy must replace it, not add to it", Header, len(given))
+	}
 	id := h.Get(Header)
 	if id == "" {
 		return "", proto.Errorf(proto.KindUnauthenticated, "weir-tenant-missing",

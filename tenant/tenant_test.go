@@ -33,7 +33,7 @@ func TestResolve(t *testing.T) {
 		{name: "none, bad header ignored", mode: tenant.ModeNone, header: header("../x"), want: tenant.Anonymous},
 		{name: "header", mode: tenant.ModeHeader, header: header("team-a"), want: "team-a"},
 		{name: "header as another program spells it", mode: tenant.ModeHeader, header: http.Header{"X-Scope-Orgid": {"team-a"}}, want: "team-a"},
-		{name: "header twice, the first counts", mode: tenant.ModeHeader, header: header("team-a", "team-b"), want: "team-a"},
+		{name: "header twice", mode: tenant.ModeHeader, header: header("team-a", "team-b"), kind: proto.KindBadData, id: "weir-tenant-invalid"},
 		{name: "header missing", mode: tenant.ModeHeader, kind: proto.KindUnauthenticated, id: "weir-tenant-missing"},
 		{name: "header empty", mode: tenant.ModeHeader, header: header(""), kind: proto.KindUnauthenticated, id: "weir-tenant-missing"},
 		{name: "header invalid", mode: tenant.ModeHeader, header: header("team/a"), kind: proto.KindBadData, id: "weir-tenant-invalid"},
