@@ -33,6 +33,7 @@ type Config struct {
 	LookbackDelta      time.Duration `yaml:"lookback_delta"`
 	MaxConcurrent      int           `yaml:"max_concurrent"`
 	MaxPointsPerSeries int           `yaml:"max_points_per_series"`
+	Features           []string      `yaml:"features"`
 }
 
 // DefaultConfig returns the defaults, which are Prometheus'.
@@ -43,6 +44,7 @@ func DefaultConfig() Config {
 		LookbackDelta:      5 * time.Minute, // after which a series without a newer sample is gone
 		MaxConcurrent:      20,              // queries evaluated at once; others wait, within their timeout
 		MaxPointsPerSeries: 11_000,          // steps of one range query
+		Features:           []string{},      // experimental parts of PromQL, see features.go
 	}
 }
 
@@ -65,7 +67,7 @@ func (c *Config) Validate(prefix string) []error {
 	positiveDuration("lookback_delta", c.LookbackDelta)
 	positive("max_concurrent", c.MaxConcurrent)
 	positive("max_points_per_series", c.MaxPointsPerSeries)
-	return errs
+	return append(errs, c.validateFeatures(prefix)...)
 }
 
 // BuildInfo says which program this is.
@@ -111,7 +113,7 @@ func New(cfg Config, deps Deps) *API {
 	return &API{
 		Deps:    deps,
 		cfg:     cfg,
-		parser:  newParser(),
+		parser:  newParser(cfg),
 		metrics: newMetrics(deps.Registry),
 	}
 }

@@ -14,9 +14,15 @@ import (
 // its global evaluation interval, whose default this is.
 const subqueryInterval = time.Minute
 
-// newParser returns the parser of queries and selectors. It knows no
-// experimental functions.
-func newParser() parser.Parser { return parser.NewParser(parser.Options{}) }
+// newParser returns the parser of every query and selector.
+func newParser(cfg Config) parser.Parser {
+	return parser.NewParser(parser.Options{
+		EnableExperimentalFunctions:  cfg.enables(experimentalFunctions),
+		ExperimentalDurationExpr:     true, // no experiment any more, whatever its name
+		EnableExtendedRangeSelectors: cfg.enables(extendedRangeSelectors),
+		EnableBinopFillModifiers:     cfg.enables(fillModifiers),
+	})
+}
 
 // NewEngine returns Prometheus' engine with the limits of cfg.
 func NewEngine(cfg Config, logger *slog.Logger, reg prometheus.Registerer) *promql.Engine {
@@ -31,7 +37,10 @@ func NewEngine(cfg Config, logger *slog.Logger, reg prometheus.Registerer) *prom
 		EnableAtModifier:         true,
 		EnableNegativeOffset:     true,
 		EnablePerStepStats:       true, // computed when a request asks for stats=all
-		Parser:                   newParser(),
+		EnableDelayedNameRemoval: cfg.enables(delayedNameRemoval),
+		EnableTypeAndUnitLabels:  cfg.enables(typeAndUnitLabels),
+		UseStartTimestamps:       cfg.enables(startTimestamps),
+		Parser:                   newParser(cfg),
 	})
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/weir-metrics/weir/tenant"
 )
@@ -87,6 +88,11 @@ func leafText(t *testing.T, v reflect.Value) string {
 	t.Helper()
 	node, err := nodeOf(v)
 	require.NoError(t, err)
+	if node.Kind == yaml.SequenceNode {
+		text, err := yaml.Marshal(node)
+		require.NoError(t, err)
+		return strings.TrimSpace(string(text))
+	}
 	return node.Value
 }
 
@@ -124,6 +130,7 @@ log:
 		{"-set", "limits", "1"},
 		{"-set", "data_dir.x", "1"},
 		{"-set", "self_metrics.enabled", "2"},
+		{"-set", "query.features", "use-start-timestamps"},
 		{"-log.format", "log.format", "xml"},
 	}, env(nil))
 	require.Error(t, err)
@@ -142,6 +149,7 @@ log:
 		`-set: limits: name a single value below it, such as limits.max_labels_per_series`,
 		`-set: data_dir.x: nothing can be set below a single value`,
 		`-set: self_metrics.enabled: "2": must be true or false`,
+		`-set: query.features: "use-start-timestamps": must be a list such as [a, b]`,
 		`target: "ingester": must be all, the only target so far`,
 		`data_dir: "": must name a directory`,
 		`log.format: "xml": must be logfmt or json`,
@@ -188,7 +196,7 @@ func TestBrokenFiles(t *testing.T) {
 }
 
 func TestEnvironmentExpansion(t *testing.T) {
-	vars := env(map[string]string{"DIR": "/srv/weir", "N": "7", "ON": "false", "EVIL": "x\nlog: {level: debug}"})
+	vars := env(map[string]string{"DIR": "/srv/weir", "N": "7", "ON": "false", "FEATURE": "use-start-timestamps", "EVIL": "x\nlog: {level: debug}"})
 	for _, tc := range []struct {
 		name, content string
 		change        func(*Config)
@@ -199,6 +207,7 @@ func TestEnvironmentExpansion(t *testing.T) {
 		{"a plain one takes the type of the value", "self_metrics:\n  enabled: ${ON}\nlimits:\n  max_exemplars: ${N}\n",
 			func(c *Config) { c.SelfMetrics.Enabled, c.Limits.MaxExemplars = false, 7 }},
 		{"duration", "limits:\n  past_grace: ${N}d\n", func(c *Config) { c.Limits.PastGrace = 7 * 24 * time.Hour }},
+		{"in a list", "query:\n  features: ['${FEATURE}']\n", func(c *Config) { c.Query.Features = []string{"use-start-timestamps"} }},
 		{"a value cannot add keys", "data_dir: ${EVIL}", func(c *Config) { c.DataDir = "x\nlog: {level: debug}" }},
 		{"a dollar alone is text", "data_dir: a$DIR", func(c *Config) { c.DataDir = "a$DIR" }},
 	} {
@@ -225,6 +234,7 @@ func TestSetEveryType(t *testing.T) {
 		{"-set", "limits.past_grace", "1w"},
 		{"-set", "limits.future_grace", "1.5h"},
 		{"-set", "self_metrics.enabled", "false"},
+		{"-set", "query.features", "[use-start-timestamps, type-and-unit-labels]"},
 	}, env(nil))
 	require.NoError(t, err)
 	want := DefaultConfig()
@@ -235,6 +245,7 @@ func TestSetEveryType(t *testing.T) {
 	want.Limits.PastGrace = 7 * 24 * time.Hour
 	want.Limits.FutureGrace = 90 * time.Minute
 	want.SelfMetrics.Enabled = false
+	want.Query.Features = []string{"use-start-timestamps", "type-and-unit-labels"}
 	require.Empty(t, cmp.Diff(want, got))
 }
 

@@ -39,6 +39,11 @@ func (r *reader) read(n *yaml.Node, out reflect.Value, path string) {
 		n = n.Alias
 	}
 	r.expand(n, path)
+	for _, item := range n.Content {
+		if n.Kind == yaml.SequenceNode {
+			r.expand(item, path)
+		}
+	}
 	if isNull(n) {
 		return
 	}
@@ -112,6 +117,8 @@ func readLeaf(n *yaml.Node, out reflect.Value) (rule string) {
 		return "must be a number"
 	case reflect.String:
 		return "must be a string"
+	case reflect.Slice:
+		return "must be a list such as [a, b]"
 	default:
 		return "must be a " + out.Type().String()
 	}
