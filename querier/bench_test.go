@@ -28,7 +28,7 @@ import (
 //	weir/replicas=2/apart   28.5  1352   every chunk overlaps: both decoded and merged
 func BenchmarkSelect(b *testing.B) {
 	const series, perSeries = 10_000, 240
-	dbs := []*tsdb.DB{openDB(b), openDB(b), openDB(b)}
+	dbs := []*tsdb.DB{openDB(b, false), openDB(b, false), openDB(b, false)}
 	for i, db := range dbs {
 		fillBench(b, db, series, perSeries, i)
 	}

@@ -47,12 +47,12 @@ func (r *readBy) Querier(mint, maxt int64) (storage.Querier, error) {
 func TestQueriesOverReplicas(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(11, 5))
 	inOrder, late := generate(rnd)
-	one := openDB(t)
+	one := openDB(t, false)
 	fill(t, rnd, one, inOrder, late)
 	var sources []querier.Source
 	copies, lateCopies := spread(rnd, inOrder, 3), spread(rnd, late, 3)
 	for i := range copies {
-		db := openDB(t)
+		db := openDB(t, false)
 		fill(t, rnd, db, copies[i], lateCopies[i])
 		sources = append(sources, &dbSource{tenant: tenantID, db: db})
 	}

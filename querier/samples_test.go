@@ -28,6 +28,7 @@ const (
 // sample is one sample of any kind, read or to be written.
 type sample struct {
 	t  int64
+	st int64  // start timestamp
 	v  uint64 // the float's bits
 	h  *histogram.Histogram
 	fh *histogram.FloatHistogram
@@ -103,6 +104,9 @@ func generate(rnd *rand.Rand) (inOrder, late []write) {
 			}
 			w := write{series: lset, sample: at(t)}
 			w.t = t + rnd.Int64N(500)
+			if t/scrape%9 > 0 { // else the sender did not say
+				w.st = t - t%resets - 1
+			}
 			switch {
 			case gap > 0:
 				gap--
@@ -127,7 +131,7 @@ func appendAll(t testing.TB, db *tsdb.DB, writes []write) {
 		n := min(len(writes), 1000)
 		app := db.AppenderV2(context.Background())
 		for _, w := range writes[:n] {
-			_, err := app.Append(0, w.series, 0, w.t, math.Float64frombits(w.v), w.h, w.fh, storage.AppendV2Options{})
+			_, err := app.Append(0, w.series, w.st, w.t, math.Float64frombits(w.v), w.h, w.fh, storage.AppendV2Options{})
 			if !errors.Is(err, storage.ErrDuplicateSampleForTimestamp) {
 				require.NoError(t, err)
 			}
@@ -174,6 +178,7 @@ func current(t testing.TB, it chunkenc.Iterator, vt chunkenc.ValueType) sample {
 	if s.t != it.AtT() {
 		t.Fatalf("AtT is %d at %d", it.AtT(), s.t)
 	}
+	s.st = it.AtST()
 	return s
 }
 
@@ -227,7 +232,7 @@ func requireSame(t testing.TB, want, got []series) {
 
 func requireSameSample(t testing.TB, w, g sample, series string) {
 	t.Helper()
-	same := w.t == g.t && w.v == g.v && w.h.Equals(g.h) && w.fh.Equals(g.fh) &&
+	same := w.t == g.t && w.st == g.st && w.v == g.v && w.h.Equals(g.h) && w.fh.Equals(g.fh) &&
 		(w.hint() == histogram.GaugeType) == (g.hint() == histogram.GaugeType)
 	if !same { // not require, which is slow for so many
 		t.Fatalf("%s: want %+v, got %+v", series, w, g)

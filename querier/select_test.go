@@ -31,7 +31,7 @@ func TestSameAsTSDB(t *testing.T) {
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 1))
-			db := openDB(t)
+			db := openDB(t, seed%2 == 1)
 			inOrder, late := generate(rnd)
 			fill(t, rnd, db, inOrder, late)
 			ours := querier.New(&dbSource{tenant: tenantID, db: db}).Queryable(tenantID)
@@ -54,7 +54,7 @@ func TestSameAsTSDB(t *testing.T) {
 // (tombstones.Intervals.Add with MaxInt64, v0.315.0), which is no way of ours.
 func TestDeleted(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 4))
-	db := openDB(t)
+	db := openDB(t, false)
 	inOrder, late := generate(rnd)
 	fill(t, rnd, db, inOrder, late)
 	for range 3 {
@@ -92,14 +92,14 @@ func TestAnySplitIsTheSame(t *testing.T) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 2))
 			inOrder, late := generate(rnd)
-			one := openDB(t)
+			one := openDB(t, seed%2 == 1)
 			fill(t, rnd, one, inOrder, late)
 
 			copies := spread(rnd, inOrder, 3)
 			lateCopies := spread(rnd, late, 3)
 			var sources []querier.Source
 			for i := range copies {
-				db := openDB(t)
+				db := openDB(t, seed%2 == 1)
 				fill(t, rnd, db, copies[i], lateCopies[i])
 				sources = append(sources, &dbSource{tenant: tenantID, db: db})
 			}
@@ -136,7 +136,7 @@ func TestSeek(t *testing.T) {
 	copies, lateCopies := spread(rnd, inOrder, 2), spread(rnd, late, 2)
 	var sources []querier.Source
 	for i := range copies {
-		db := openDB(t)
+		db := openDB(t, false)
 		fill(t, rnd, db, copies[i], lateCopies[i])
 		sources = append(sources, &dbSource{tenant: tenantID, db: db})
 	}

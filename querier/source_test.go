@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/prometheus/model/metadata"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/stretchr/testify/require"
 
 	"github.com/weir-metrics/weir/querier"
@@ -64,8 +65,9 @@ func (s *dbSource) Extent(tenant string) (mint, maxt int64, ok bool) {
 }
 
 // openDB opens a TSDB in a directory of its own that accepts samples up to a
-// day out of order, in blocks of two hours.
-func openDB(t testing.TB) *tsdb.DB {
+// day out of order, in blocks of two hours, and that keeps start timestamps if
+// starts says so.
+func openDB(t testing.TB, starts bool) *tsdb.DB {
 	t.Helper()
 	opts := tsdb.DefaultOptions()
 	opts.OutOfOrderTimeWindow = 24 * 3600 * 1000
@@ -73,6 +75,11 @@ func openDB(t testing.TB) *tsdb.DB {
 	opts.EnableExemplarStorage = true
 	opts.MaxExemplars = 1000
 	opts.RetentionDuration = math.MaxInt64 / 2
+	if starts {
+		opts.EnableSTStorage = true
+		opts.FloatChunkEncoding = chunkenc.EncXOR2
+		opts.EnableHistogramSTEncoding = true
+	}
 	db, err := tsdb.Open(t.TempDir(), nil, nil, opts, nil)
 	require.NoError(t, err)
 	db.DisableCompactions()
