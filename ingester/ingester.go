@@ -51,7 +51,7 @@ func DefaultConfig() Config {
 		BlockDuration:       2 * time.Hour,
 		Retention:           15 * 24 * time.Hour, // of local blocks
 		WALCompression:      compression.None,    // none, snappy or zstd
-		StartTimestamps:     false,               // keep start timestamps, in chunks of encoding XOR2, which older readers do not know
+		StartTimestamps:     false,               // keep start timestamps, in chunk encodings that older readers do not know
 		StripeSize:          512,                 // of each tenant's series map; a power of two
 		MaxTenants:          10_000,              // each costs memory and files, and senders create them
 		OpenConcurrency:     2,                   // tenants replayed at once at start

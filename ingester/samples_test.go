@@ -1,15 +1,12 @@
 package ingester
 
 import (
-	"fmt"
 	"math"
 	"testing"
 	"time"
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/stretchr/testify/require"
-
-	"github.com/weir-metrics/weir/tenant"
 )
 
 // intHistogram has a zero bucket and buckets on both sides.
@@ -214,83 +211,4 @@ func TestReadRange(t *testing.T) {
 		}
 		require.Empty(t, n.readRange(team, at(-time.Hour), at(-time.Millisecond)), stage)
 	}
-}
-
-// Start timestamps of floats are kept when the config says so; those of
-// histograms never are, because no stable chunk encoding has room for them.
-func TestStartTimestamps(t *testing.T) {
-	a, b := metric("a"), metric("b")
-	created := at(-time.Hour)
-	for _, on := range []bool{true, false} {
-		t.Run(fmt.Sprint(on), func(t *testing.T) {
-			kept := func(st int64) int64 {
-				if on {
-					return st
-				}
-				return 0
-			}
-			n := start(t, withConfig(func(c *Config) { c.StartTimestamps = on }))
-			f := new(frame).series(a)
-			want := map[string][]point{}
-			for i := range 300 {
-				ts := at(time.Duration(i) * 15 * time.Second)
-				st := created
-				switch {
-				case i >= 200:
-					st = at(200*15*time.Second - time.Second) // the counter was reset
-				case i%50 == 0:
-					st = 0 // the sender did not say
-				}
-				if i != 290 {
-					f.floatST(ts, st, float64(i))
-				}
-				want[a.String()] = append(want[a.String()], point{T: ts, ST: kept(st), V: floatKey(float64(i))})
-			}
-			h := intHistogram(1)
-			f.series(b).hist(at(0), h)
-			f.Histograms[0].ST = created
-			want[b.String()] = []point{{T: at(0), V: histKey(h)}}
-			writtenAll(t, f, n.write(team, f))
-
-			late := new(frame).known(a).floatST(at(290*15*time.Second), at(200*15*time.Second-time.Second), 290)
-			writtenAll(t, late, n.write(team, late))
-
-			// The start timestamp is not part of the value: the first one stays.
-			again := new(frame).known(a).floatST(at(299*15*time.Second), 7, 299).floatST(at(290*15*time.Second), 7, 290)
-			writtenAll(t, again, n.write(team, again))
-
-			require.Equal(t, want, n.read(team), "from the head")
-			n.restart()
-			require.Equal(t, want, n.read(team), "after replay")
-			n.flush(team)
-			require.Equal(t, want, n.read(team), "from blocks")
-			n.setLimits(func(l *tenant.Limits) { l.OutOfOrderWindow = time.Minute })
-			f = new(frame).series(a).floatST(at(2*time.Hour), created, 1)
-			writtenAll(t, f, n.write(team, f))
-			want[a.String()] = append(want[a.String()], point{T: at(2 * time.Hour), ST: kept(created), V: floatKey(1)})
-			require.Equal(t, want, n.read(team), "after a change of limits")
-		})
-	}
-}
-
-// The setting may change between two runs: what is in blocks stays as it is.
-func TestStartTimestampsSwitched(t *testing.T) {
-	a := metric("a")
-	n := start(t)
-	var want []point
-	for i, on := range []bool{true, false, true, false} {
-		n.stop()
-		n.cfg.StartTimestamps = on
-		n.run()
-		ts, st := at(time.Duration(i)*time.Minute), at(-time.Hour)
-		f := new(frame).series(a).floatST(ts, st, float64(i)).floatST(ts+1, st, float64(i))
-		writtenAll(t, f, n.write(team, f))
-		if !on {
-			st = 0
-		}
-		want = append(want, point{T: ts, ST: st, V: floatKey(float64(i))}, point{T: ts + 1, ST: st, V: floatKey(float64(i))})
-		require.Equal(t, map[string][]point{a.String(): want}, n.read(team), "run %d", i)
-		n.flush(team)
-	}
-	require.Equal(t, map[string][]point{a.String(): want}, n.read(team))
 }

@@ -109,6 +109,7 @@ func (i *Ingester) tsdbOptions(t *tenantDB, lim *tenant.Limits) *tsdb.Options {
 	if i.cfg.StartTimestamps {
 		o.EnableSTStorage = true
 		o.FloatChunkEncoding = chunkenc.EncXOR2
+		o.EnableHistogramSTEncoding = true
 	}
 	return o
 }

@@ -140,23 +140,31 @@ func TestRoundTripLabels(t *testing.T) {
 	require.Len(t, quoted.Floats, 4)
 }
 
-// TestRoundTripStartTimestamps sends start timestamps, and finds them on disk
-// when the store is told to keep them.
+// TestRoundTripStartTimestamps sends start timestamps of floats and histograms,
+// and finds them on disk when the store is told to keep them.
 func TestRoundTripStartTimestamps(t *testing.T) {
 	for _, keep := range []bool{false, true} {
 		t.Run(fmt.Sprintf("kept=%t", keep), func(t *testing.T) {
 			s := harness.Start(t, harness.Config{Set: []string{fmt.Sprintf("ingester.start_timestamps=%t", keep)}})
 			base := time.Now().Add(-time.Minute).UnixMilli()
-			s.Accept(t, harness.V2, harness.Series{Labels: []string{"__name__", "rt_start_total"}, Samples: []harness.Sample{
-				{T: base, ST: base - 500_000, V: 1}, {T: base + 1000, ST: base - 500_000, V: 2}, {T: base + 2000, ST: base + 1500, V: 1},
-			}})
-			got := s.Only(t, "rt_start_total", base-1000, base+3000).Floats
-			require.Equal(t, map[int64]float64{base: 1, base + 1000: 2, base + 2000: 1}, got)
+			starts := []int64{base - 500_000, base - 500_000, base + 1500}
+			series := []harness.Series{{Labels: []string{"__name__", "rt_start_total"}}, {Labels: []string{"__name__", "rt_start_seconds"}}}
+			for i, st := range starts {
+				at := base + int64(i)*1000
+				series[0].Samples = append(series[0].Samples, harness.Sample{T: at, ST: st, V: float64(i)})
+				series[1].Samples = append(series[1].Samples, harness.Sample{T: at, ST: st, H: bell()})
+			}
+			s.Accept(t, harness.V2, series...)
+			require.Equal(t, map[int64]float64{base: 0, base + 1000: 1, base + 2000: 2}, s.Only(t, "rt_start_total", base-1000, base+3000).Floats)
+			require.Len(t, s.Only(t, "rt_start_seconds", base-1000, base+3000).Histograms, 3)
 			s.Stop()
-			stored := s.OnDisk(t)[`{__name__="rt_start_total"}`]
-			require.Len(t, stored, 3)
-			if keep && harness.Against() == "weir" {
-				require.Equal(t, []int64{base - 500_000, base - 500_000, base + 1500}, []int64{stored[0].ST, stored[1].ST, stored[2].ST})
+			disk := s.OnDisk(t)
+			for _, x := range series {
+				stored := disk[labels.FromStrings(x.Labels...).String()]
+				require.Len(t, stored, 3)
+				if keep && harness.Against() == "weir" {
+					require.Equal(t, starts, []int64{stored[0].ST, stored[1].ST, stored[2].ST}, "%s", x.Labels)
+				}
 			}
 		})
 	}

@@ -38,6 +38,7 @@ func (s *Server) OnDisk(t testing.TB) map[string][]Sample {
 	o.OutOfOrderTimeWindow = time.Hour.Milliseconds()
 	o.EnableSTStorage = true
 	o.FloatChunkEncoding = chunkenc.EncXOR2
+	o.EnableHistogramSTEncoding = true
 	db, err := tsdb.Open(dir, nil, nil, o, nil)
 	require.NoError(t, err)
 	db.DisableCompactions()
