@@ -2,6 +2,7 @@
 // anybody could.
 //
 //	compliance_test.go  the remote-write receiver suite of prometheus/compliance
+//	promqltest_test.go  the PromQL scripts of Prometheus, by remote write and over HTTP
 //	roundtrip_*_test.go every kind of sample, by both protocols, read back exactly
 //	answers_test.go     requests that are refused as a whole
 //	bench_test.go       the load generator and the benchmark still work
@@ -10,6 +11,7 @@
 //	writer_test.go, ledger_test.go  the load of both, and what it was promised
 //
 // The folders below: server runs processes, harness is what tests use of it,
-// loadgen and bench are the benchmark, cmd their programs. Package harness says
-// which environment variables choose the server under test.
+// promqlscript reads PromQL scripts and judges answers, loadgen and bench are
+// the benchmark, cmd their programs. Package harness says which environment
+// variables choose the server under test.
 package integration

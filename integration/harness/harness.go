@@ -2,7 +2,7 @@
 //
 //	harness.go  build once, start, restart, stop; logs into the test's log on failure
 //	encode.go   series of a test -> remote-write 1.0 and 2.0, by the generated encoders
-//	push.go     POST to the write endpoint: status, body, Written headers
+//	push.go     POST to the write endpoint: status, body, Written headers; flush
 //	query.go    GET from the query endpoints
 //	disk.go     what a stopped server left on disk, bit by bit
 //
@@ -23,6 +23,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -123,6 +124,8 @@ func watchSources(root string) error {
 type Config struct {
 	OutOfOrderWindow time.Duration // 0: weir's default, 10 minutes
 	Set              []string      // path=value, for weir only
+	Features         []string      // experimental parts of PromQL, by the names of Prometheus
+	PrometheusArgs   []string      // for Prometheus only
 }
 
 // Server is a server under test. It may be killed and started again on the same
@@ -162,6 +165,8 @@ func Start(t testing.TB, cfg Config) *Server {
 	}
 	if Against() == "weir" {
 		s.options.ExtraArgs = weirArgs(cfg)
+	} else {
+		s.options.ExtraArgs = prometheusArgs(cfg)
 	}
 	require.NoError(t, os.Mkdir(s.options.DataDir, 0o755))
 	t.Cleanup(func() {
@@ -189,12 +194,23 @@ func kindOf(cfg Config) server.Kind {
 
 func weirArgs(cfg Config) []string {
 	var args []string
-	set := cfg.Set
+	set := slices.Clone(cfg.Set)
 	if cfg.OutOfOrderWindow != 0 {
 		set = append(set, "limits.out_of_order_window="+cfg.OutOfOrderWindow.String())
 	}
+	if len(cfg.Features) > 0 {
+		set = append(set, "query.features=["+strings.Join(cfg.Features, ",")+"]")
+	}
 	for _, s := range set {
 		args = append(args, "-set", s)
+	}
+	return args
+}
+
+func prometheusArgs(cfg Config) []string {
+	args := slices.Clone(cfg.PrometheusArgs)
+	if len(cfg.Features) > 0 {
+		args = append(args, "--enable-feature="+strings.Join(cfg.Features, ","))
 	}
 	return args
 }

@@ -71,6 +71,27 @@ func (s *Server) Post(ctx context.Context, p Protocol, body []byte, header ...st
 	return Answer{Status: resp.StatusCode, Header: resp.Header, Body: string(text), Written: written(resp.Header)}, nil
 }
 
+// Flush has weir cut blocks of what it has in memory of a tenant.
+func (s *Server) Flush(ctx context.Context, header ...string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.Process().URL+"/ingester/flush", nil)
+	if err != nil {
+		return err
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := writeClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode/100 != 2 {
+		text, err := io.ReadAll(resp.Body)
+		return fmt.Errorf("flush: %s: %s (%v)", resp.Status, text, err)
+	}
+	return nil
+}
+
 func written(h http.Header) Counts {
 	count := func(what string) int {
 		n, err := strconv.Atoi(h.Get("X-Prometheus-Remote-Write-" + what + "-Written"))

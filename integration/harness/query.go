@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -9,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,6 +27,31 @@ type Envelope struct {
 	ErrorType string          `json:"errorType"`
 	Error     string          `json:"error"`
 	Warnings  []string        `json:"warnings"`
+	Infos     []string        `json:"infos"`
+}
+
+// Ask puts a query to path (such as /api/v1/query) as a form, the way Grafana
+// does, and returns status and body of the answer, whatever they are.
+func (s *Server) Ask(ctx context.Context, path string, params url.Values, header ...string) (int, Envelope, error) {
+	var e Envelope
+	u := s.Process().URL + s.kind.APIPath + path
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u, strings.NewReader(params.Encode()))
+	if err != nil {
+		return 0, e, err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := queryClient.Do(req)
+	if err != nil {
+		return 0, e, err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(&e); err != nil {
+		return resp.StatusCode, e, fmt.Errorf("%s: %s: %w", u, resp.Status, err)
+	}
+	return resp.StatusCode, e, nil
 }
 
 // Get queries path (such as /api/v1/series) and decodes the data of the answer,
