@@ -30,8 +30,8 @@ type collector struct {
 }
 
 // collect replaces c.chunks by the chunks of parts that meet [mint, maxt],
-// sorted by time and without duplicates.
-func (c *collector) collect(parts []part, mint, maxt millis) error {
+// sorted by time and without duplicates. They are counted against budget.
+func (c *collector) collect(parts []part, mint, maxt millis, budget *budget) error {
 	clear(c.chunks)
 	c.chunks = c.chunks[:0]
 	for len(c.iterators) < len(parts) {
@@ -46,6 +46,9 @@ func (c *collector) collect(parts []part, mint, maxt millis) error {
 				return fmt.Errorf("chunk %d [%d, %d] came without its data", meta.Ref, meta.MinTime, meta.MaxTime)
 			}
 			if meta.OverlapsClosedInterval(mint, maxt) {
+				if err := budget.addChunk(len(meta.Chunk.Bytes())); err != nil {
+					return err
+				}
 				c.chunks = append(c.chunks, chunk{data: meta.Chunk, mint: meta.MinTime, maxt: meta.MaxTime, source: p.source, place: place})
 			}
 		}

@@ -47,7 +47,7 @@ var _ chunkenc.Iterator = (*sampleIterator)(nil)
 // reset begins a series, keeping the memory of the one before.
 func (s *sampleIterator) reset(series *series) {
 	*s = sampleIterator{labels: series.labels, mint: series.mint, maxt: series.maxt, collector: s.collector, lanes: s.lanes}
-	if err := s.collect(series.parts, s.mint, s.maxt); err != nil {
+	if err := s.collect(series.parts, s.mint, s.maxt, series.budget); err != nil {
 		s.fail(fmt.Errorf("list the chunks: %w", err))
 	}
 }

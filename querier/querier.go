@@ -55,6 +55,7 @@ func sourceErrorf(format string, args ...any) error {
 // and may be used concurrently.
 type Querier struct {
 	sources []Source
+	limits  Limits
 }
 
 // New returns a Querier over sources. Where two of them have a sample of one
@@ -63,7 +64,13 @@ func New(sources ...Source) *Querier {
 	return &Querier{sources: sources}
 }
 
-// Queryable reads the tenant's samples.
+// WithLimits returns a Querier over the same sources whose queries are bounded.
+func (q *Querier) WithLimits(limits Limits) *Querier {
+	return &Querier{sources: q.sources, limits: limits}
+}
+
+// Queryable reads the tenant's samples. Each Querier that it opens has the whole
+// of the limits.
 func (q *Querier) Queryable(tenant string) storage.Queryable {
 	return storage.QueryableFunc(func(mint, maxt int64) (storage.Querier, error) {
 		return q.open(tenant, mint, maxt)

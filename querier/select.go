@@ -13,7 +13,7 @@ import (
 // open takes a chunk querier of every source whose extent meets [mint, maxt]
 // (milliseconds, inclusive).
 func (q *Querier) open(tenant string, mint, maxt millis) (storage.Querier, error) {
-	sel := &selector{mint: mint, maxt: maxt}
+	sel := &selector{mint: mint, maxt: maxt, budget: budget{limits: q.limits}}
 	for _, src := range q.sources {
 		lo, hi, ok := src.Extent(tenant)
 		if !ok || hi < mint || maxt < lo {
@@ -33,6 +33,7 @@ func (q *Querier) open(tenant string, mint, maxt millis) (storage.Querier, error
 type selector struct {
 	mint, maxt millis // inclusive
 	sources    []storage.ChunkQuerier
+	budget     budget // of the selector and all that it hands out
 }
 
 // Select implements storage.Querier. Samples outside the hints' time range, or
@@ -47,7 +48,7 @@ func (s *selector) Select(ctx context.Context, sorted bool, hints *storage.Selec
 	}
 	h.DisableTrimming = true
 
-	set := &seriesSet{mint: h.Start, maxt: h.End, limit: h.Limit}
+	set := &seriesSet{mint: h.Start, maxt: h.End, limit: h.Limit, budget: &s.budget}
 	for i, src := range s.sources {
 		// Both are copied for each source: the TSDB reorders matchers in place.
 		sourceHints := h

@@ -37,6 +37,7 @@ func (c *cursor) next() bool {
 type seriesSet struct {
 	mint, maxt millis // of the samples, inclusive
 	limit      int    // of the series; 0: none
+	budget     *budget
 
 	cursors []*cursor // of all sources
 	heap    []*cursor // of those with series left; heap[0] is the next after current
@@ -59,7 +60,11 @@ func (s *seriesSet) Next() bool {
 	if s.err != nil || len(s.heap) == 0 {
 		return false
 	}
-	s.current = &series{labels: s.heap[0].labels, mint: s.mint, maxt: s.maxt}
+	if err := s.budget.addSeries(); err != nil {
+		s.err = sourceErrorf("select series: %w", err)
+		return false
+	}
+	s.current = &series{labels: s.heap[0].labels, mint: s.mint, maxt: s.maxt, budget: s.budget}
 	for first := true; len(s.heap) > 0 && (first || s.sameSeries()); first = false {
 		top := s.heap[0]
 		s.current.add(top)
@@ -127,6 +132,7 @@ func (s *seriesSet) Warnings() annotations.Annotations {
 type series struct {
 	labels     labels.Labels
 	mint, maxt millis // inclusive
+	budget     *budget
 	parts      []part
 	one        [1]part // what parts starts in: most series have one source
 }
