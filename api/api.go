@@ -2,10 +2,13 @@
 // and what operators and orchestrators ask.
 //
 //	Handler ──┬─ POST /api/v1/push …                  -> Deps.Writer
-//	          ├─ [/prometheus]/api/v1/query …         -> read: tenant, timeout ── query.go, labels.go …
+//	          ├─ [/prometheus]/api/v1/query …         -> read: tenant, form, timeout ── query.go, labels.go …
 //	          │                                            └─ querier, engine -> payload -> encode.go
 //	          └─ /metrics /ready /ingester/flush …    -> operate.go
 //	AdminHandler ── /metrics /ready /ingester/flush /debug/pprof/
+//
+// What a query may ask for is bounded before it is done: limits.go, regexp.go,
+// work.go and gate.go.
 //
 // Parameters, status codes and bodies of the query API are those of Prometheus'
 // own, to which the tests hold it, request by request.
@@ -33,10 +36,18 @@ type Config struct {
 	LookbackDelta      time.Duration `yaml:"lookback_delta"`
 	MaxConcurrent      int           `yaml:"max_concurrent"`
 	MaxPointsPerSeries int           `yaml:"max_points_per_series"`
+	MaxSubquerySteps   int           `yaml:"max_subquery_steps"`
+	MaxQueryBytes      int           `yaml:"max_query_bytes"`
+	MaxRegexpBytes     int           `yaml:"max_regexp_bytes"`
+	MaxMatchers        int           `yaml:"max_matchers"`
+	MaxSeries          int           `yaml:"max_series"`
+	MaxChunkBytes      int64         `yaml:"max_chunk_bytes"`
+	MaxResults         int           `yaml:"max_results"`
+	MaxResponseBytes   int64         `yaml:"max_response_bytes"`
 	Features           []string      `yaml:"features"`
 }
 
-// DefaultConfig returns the defaults, which are Prometheus'.
+// DefaultConfig returns the defaults. Where Prometheus has a limit it is the same.
 func DefaultConfig() Config {
 	return Config{
 		Timeout:            2 * time.Minute, // of a read; its own timeout parameter can only shorten it
@@ -44,6 +55,14 @@ func DefaultConfig() Config {
 		LookbackDelta:      5 * time.Minute, // after which a series without a newer sample is gone
 		MaxConcurrent:      20,              // queries evaluated at once; others wait, within their timeout
 		MaxPointsPerSeries: 11_000,          // steps of one range query
+		MaxSubquerySteps:   1_000_000,       // of all subqueries of one query: 16 bytes each, twice that with its points
+		MaxQueryBytes:      128 << 10,       // of a query, or of all selectors of a request
+		MaxRegexpBytes:     64 << 10,        // of all regular expressions of a request, their repetitions written out
+		MaxMatchers:        1000,            // of all selectors of a request
+		MaxSeries:          2_000_000,       // selected by one query, each selector counting anew
+		MaxChunkBytes:      4 << 30,         // read by one query, encoded
+		MaxResults:         100_000,         // series, label names or values listed in one answer; more are cut
+		MaxResponseBytes:   256 << 20,       // of an answer, as JSON, about
 		Features:           []string{},      // experimental parts of PromQL, see features.go
 	}
 }
@@ -52,7 +71,7 @@ func DefaultConfig() Config {
 // and the rule.
 func (c *Config) Validate(prefix string) []error {
 	var errs []error
-	positive := func(name string, v int) {
+	positive := func(name string, v int64) {
 		if v <= 0 {
 			errs = append(errs, fmt.Errorf("%s.%s: %d: must be at least 1", prefix, name, v))
 		}
@@ -63,11 +82,24 @@ func (c *Config) Validate(prefix string) []error {
 		}
 	}
 	positiveDuration("timeout", c.Timeout)
-	positive("max_samples", c.MaxSamples)
+	positive("max_samples", int64(c.MaxSamples))
 	positiveDuration("lookback_delta", c.LookbackDelta)
-	positive("max_concurrent", c.MaxConcurrent)
-	positive("max_points_per_series", c.MaxPointsPerSeries)
+	positive("max_concurrent", int64(c.MaxConcurrent))
+	positive("max_points_per_series", int64(c.MaxPointsPerSeries))
+	positive("max_subquery_steps", int64(c.MaxSubquerySteps))
+	positive("max_query_bytes", int64(c.MaxQueryBytes))
+	positive("max_regexp_bytes", int64(c.MaxRegexpBytes))
+	positive("max_matchers", int64(c.MaxMatchers))
+	positive("max_series", int64(c.MaxSeries))
+	positive("max_chunk_bytes", c.MaxChunkBytes)
+	positive("max_results", int64(c.MaxResults))
+	positive("max_response_bytes", c.MaxResponseBytes)
 	return append(errs, c.validateFeatures(prefix)...)
+}
+
+// SourceLimits bound what a query may read.
+func (c *Config) SourceLimits() querier.Limits {
+	return querier.Limits{Series: c.MaxSeries, ChunkBytes: c.MaxChunkBytes}
 }
 
 // BuildInfo says which program this is.

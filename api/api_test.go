@@ -28,6 +28,14 @@ func TestValidate(t *testing.T) {
 		"query.lookback_delta: 0s: must be longer than 0s",
 		"query.max_concurrent: 0: must be at least 1",
 		"query.max_points_per_series: 0: must be at least 1",
+		"query.max_subquery_steps: 0: must be at least 1",
+		"query.max_query_bytes: 0: must be at least 1",
+		"query.max_regexp_bytes: 0: must be at least 1",
+		"query.max_matchers: 0: must be at least 1",
+		"query.max_series: 0: must be at least 1",
+		"query.max_chunk_bytes: 0: must be at least 1",
+		"query.max_results: 0: must be at least 1",
+		"query.max_response_bytes: 0: must be at least 1",
 	}, got)
 }
 
@@ -42,8 +50,8 @@ func TestLimitsOfConfig(t *testing.T) {
 		status                   int
 	}{
 		{"query_range?start=0&end=100&step=1&query=1", "", "", 422},
-		{"query_range?start=0&end=101&step=1&query=1", "bad_data", "exceeded maximum resolution of 100 points per timeseries. Try decreasing the query resolution (?step=XX)", 400},
-		{"query?time=300&query=up[10m]", "execution", "query processing would load too many samples into memory in query execution", 422},
+		{"query_range?start=0&end=101&step=1&query=1", "bad_data", "weir-query-too-many-steps: exceeded maximum resolution of 100 points per timeseries. Try decreasing the query resolution (?step=XX)", 400},
+		{"query?time=300&query=up[10m]", "execution", "weir-query-too-many-samples: query processing would load too many samples into memory in query execution; the limit is query.max_samples: select fewer series or a shorter range", 422},
 	} {
 		w := s.do(t, "GET", "/api/v1/"+tc.read, nil)
 		require.Equal(t, tc.status, w.Code, w.Body)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"net/http"
 	"strconv"
 	"strings"
@@ -22,15 +23,16 @@ var gzipWriters = sync.Pool{New: func() any {
 	return w
 }}
 
-// body sends a JSON body: in one piece with its length, or, if it does not end
+// body sends a body: in one piece with its length, or, if it does not end
 // with the first piece, as a stream; compressed if the client likes it and it
 // pays.
 type body struct {
-	w       http.ResponseWriter
-	status  int
-	gzip    bool // the client accepts it
-	started bool
-	zw      *gzip.Writer
+	w           http.ResponseWriter
+	status      int
+	contentType string // of JSON if empty
+	gzip        bool   // the client accepts it
+	started     bool
+	zw          *gzip.Writer
 }
 
 // write sends one piece; last says that no more follow.
@@ -59,7 +61,7 @@ func (b *body) write(piece []byte, last bool) error {
 func (b *body) start(n int, last bool) {
 	b.started = true
 	h := b.w.Header()
-	h.Set("Content-Type", "application/json")
+	h.Set("Content-Type", cmp.Or(b.contentType, "application/json"))
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Add("Vary", "Accept-Encoding")
 	switch {

@@ -14,6 +14,9 @@ import (
 // payload is the data of an answer.
 type payload interface {
 	encode(e *encoder)
+	// size is about the length of what encode writes, in bytes. An answer that is
+	// too long is refused by it: once a part is sent there is no way back.
+	size() int64
 }
 
 const (
@@ -65,6 +68,13 @@ func (e *encoder) send(last bool) {
 		e.err = e.body.write(e.buf, last)
 	}
 	e.buf = e.buf[:0]
+}
+
+// Write implements io.Writer, for encoders of other formats.
+func (e *encoder) Write(p []byte) (int, error) {
+	e.buf = append(e.buf, p...)
+	e.rest()
+	return len(p), e.err
 }
 
 func (e *encoder) raw(s string) { e.buf = append(e.buf, s...) }

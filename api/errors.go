@@ -61,7 +61,15 @@ func (e *apiError) Error() string { return e.err.Error() }
 
 func (e *apiError) Unwrap() error { return e.err }
 
-func badData(err error) error { return &apiError{errBadData, err} }
+// badData blames err on the request, unless err has an id and says for itself
+// whose fault it is.
+func badData(err error) error {
+	var identified *proto.Error
+	if errors.As(err, &identified) {
+		return identified
+	}
+	return &apiError{errBadData, err}
+}
 
 func badParam(name string, err error) error {
 	return badData(fmt.Errorf("invalid parameter %q: %w", name, err))
@@ -81,6 +89,7 @@ func classify(ctx context.Context, err error) *apiError {
 		kind       *proto.Error
 		canceled   promql.ErrQueryCanceled
 		timeout    promql.ErrQueryTimeout
+		samples    promql.ErrTooManySamples
 		source     *querier.SourceError
 		ofStorage  promql.ErrStorage
 		crash      runtime.Error
@@ -91,7 +100,7 @@ func classify(ctx context.Context, err error) *apiError {
 	case errors.As(err, &already):
 		return already
 	case errors.As(err, &kind):
-		typ = errorTypes[kind.Kind]
+		typ, err = errorTypes[kind.Kind], kind // the id comes first
 	case errors.As(err, &canceled), errors.Is(err, context.Canceled):
 		typ = errCanceled
 		if errors.Is(ctx.Err(), context.Canceled) {
@@ -99,9 +108,17 @@ func classify(ctx context.Context, err error) *apiError {
 		}
 	case errors.As(err, &timeout), errors.Is(err, context.DeadlineExceeded):
 		typ = errTimeout
+	case errors.As(err, &samples):
+		typ, err = errExecution, tooManySamples(samples)
 	case errors.As(err, &source), errors.As(err, &ofStorage), errors.As(err, &crash):
 	case errors.As(err, &evaluation):
 		typ = errExecution
 	}
 	return &apiError{typ, err}
+}
+
+// tooManySamples is the engine's error with an id, and the limit by name.
+func tooManySamples(err promql.ErrTooManySamples) error {
+	return proto.Errorf(proto.KindTooLarge, "weir-query-too-many-samples",
+		"%v; the limit is query.max_samples: select fewer series or a shorter range", err)
 }

@@ -55,7 +55,7 @@ type askLabels func(storage.LabelQuerier, context.Context, *storage.LabelHints, 
 
 // labelStrings answers with the union of what ask says of each selector.
 func (a *API) labelStrings(ctx context.Context, r *request, ask askLabels) (answer, error) {
-	limit, err := parseLimit(r)
+	limit, cut, err := a.parseListLimit(r)
 	if err != nil {
 		return answer{}, err
 	}
@@ -80,7 +80,7 @@ func (a *API) labelStrings(ctx context.Context, r *request, ask askLabels) (answ
 		all []string
 	)
 	for _, set := range sets {
-		found, warnings, err := ask(q, ctx, &storage.LabelHints{Limit: askFor(limit)}, set...)
+		found, warnings, err := ask(q, ctx, &storage.LabelHints{Limit: limit + 1}, set...)
 		if err != nil {
 			return answer{}, err
 		}
@@ -89,9 +89,9 @@ func (a *API) labelStrings(ctx context.Context, r *request, ask askLabels) (answ
 	}
 	slices.Sort(all)
 	all = slices.Compact(all)
-	if limit > 0 && len(all) > limit {
+	if len(all) > limit {
 		all = all[:limit]
-		ans.warnings.Add(errTruncated)
+		ans.warnings.Add(cut)
 	}
 	ans.data = stringList(all)
 	return ans, nil

@@ -14,6 +14,7 @@ import (
 type metrics struct {
 	duration *prometheus.HistogramVec
 	inFlight prometheus.Gauge
+	refused  *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -30,6 +31,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "weir_http_requests_in_flight",
 			Help: "Requests that are being answered.",
 		}),
+		refused: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_api_refused_reads_total",
+			Help: "Reads that were refused, by the id in the answer (docs/errors.md).",
+		}, []string{"reason"}),
 	}
 }
 

@@ -53,6 +53,9 @@ func parseTimeParam(r *request, name string, missing time.Time) (time.Time, erro
 // kept, or RFC 3339.
 func parseTime(s string) (time.Time, error) {
 	if f, err := strconv.ParseFloat(s, 64); err == nil {
+		if !(f >= float64(minTime.Unix()) && f <= float64(maxTime.Unix())) { // NaN neither
+			return time.Time{}, fmt.Errorf("cannot parse %q to a valid timestamp. It is beyond what 64 bits of milliseconds hold", s)
+		}
 		seconds, fraction := math.Modf(f)
 		fraction = math.Round(fraction*1000) / 1000
 		return time.Unix(int64(seconds), int64(fraction*float64(time.Second))).UTC(), nil
@@ -70,11 +73,19 @@ func parseTime(s string) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("cannot parse %q to a valid timestamp", s)
 }
 
+// checkEvaluationTime refuses a time that the engine cannot evaluate at.
+func checkEvaluationTime(t time.Time) error {
+	if ms := t.UnixMilli(); ms > farMS || ms < -farMS {
+		return outOfReach()
+	}
+	return nil
+}
+
 // parseDuration reads seconds, or a duration such as 1h30m.
 func parseDuration(s string) (time.Duration, error) {
 	if f, err := strconv.ParseFloat(s, 64); err == nil {
 		ns := f * float64(time.Second)
-		if ns > math.MaxInt64 || ns < math.MinInt64 {
+		if !(ns < math.MaxInt64 && ns > math.MinInt64) { // NaN neither
 			return 0, fmt.Errorf("cannot parse %q to a valid duration. It overflows int64", s)
 		}
 		return time.Duration(ns), nil
@@ -101,13 +112,14 @@ func parseLimit(r *request) (int, error) {
 	return limit, nil
 }
 
-// askFor returns how much to ask the storage for to know whether a limit cut
-// anything: one more.
-func askFor(limit int) int {
-	if limit > 0 && limit < math.MaxInt {
-		return limit + 1
+// parseListLimit reads how many series, names or values to list at most, and
+// with it the warning for when there are more.
+func (a *API) parseListLimit(r *request) (limit int, cut error, err error) {
+	limit, err = parseLimit(r)
+	if err != nil || limit > 0 && limit <= a.cfg.MaxResults {
+		return limit, errTruncated, err
 	}
-	return limit
+	return a.cfg.MaxResults, fmt.Errorf("%w: query.max_results is %d", errTruncated, a.cfg.MaxResults), nil
 }
 
 var errTruncated = errors.New("results truncated due to limit")
@@ -119,6 +131,9 @@ func withTimeout(ctx context.Context, r *request) (context.Context, context.Canc
 		return ctx, func() {}, nil
 	}
 	d, err := parseDuration(s)
+	if err == nil && d <= 0 {
+		err = errors.New("timeout must be positive")
+	}
 	if err != nil {
 		return nil, nil, badParam("timeout", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/prometheus/prometheus/model/exemplar"
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/metadata"
 	"github.com/prometheus/prometheus/promql"
@@ -47,6 +48,45 @@ func (q queryResult) encode(e *encoder) {
 		e.marshal(q.stats)
 	}
 	e.raw(`}`)
+}
+
+// Bytes of JSON around the values, about.
+const (
+	pointSize    = 24 // [1700000000,"12345.67"],
+	bucketSize   = 48
+	elementSize  = 32
+	quotingBytes = 6 // of a label: "name":"value",
+)
+
+func (q queryResult) size() (n int64) {
+	switch v := q.value.(type) {
+	case promql.Matrix:
+		for _, s := range v {
+			n += elementSize + labelsSize(s.Metric) + int64(len(s.Floats))*pointSize
+			for _, p := range s.Histograms {
+				n += histogramSize(p.H)
+			}
+		}
+	case promql.Vector:
+		for _, s := range v {
+			n += elementSize + labelsSize(s.Metric) + pointSize
+			if s.H != nil {
+				n += histogramSize(s.H)
+			}
+		}
+	case promql.String:
+		n = int64(len(v.V))
+	}
+	return n
+}
+
+func labelsSize(ls labels.Labels) (n int64) {
+	ls.Range(func(l labels.Label) { n += int64(len(l.Name)+len(l.Value)) + quotingBytes })
+	return n
+}
+
+func histogramSize(h *histogram.FloatHistogram) int64 {
+	return 2*pointSize + int64(len(h.PositiveBuckets)+len(h.NegativeBuckets)+1)*bucketSize
 }
 
 func (e *encoder) matrix(m promql.Matrix) {
@@ -111,6 +151,13 @@ func (l stringList) encode(e *encoder) {
 	e.raw(`]`)
 }
 
+func (l stringList) size() (n int64) {
+	for _, s := range l {
+		n += int64(len(s)) + 3
+	}
+	return n
+}
+
 // seriesList is the data of series.
 type seriesList []labels.Labels
 
@@ -122,6 +169,13 @@ func (l seriesList) encode(e *encoder) {
 		e.rest()
 	}
 	e.raw(`]`)
+}
+
+func (l seriesList) size() (n int64) {
+	for _, ls := range l {
+		n += labelsSize(ls) + 3
+	}
+	return n
 }
 
 // exemplarList is the data of query_exemplars.
@@ -151,6 +205,16 @@ func (l exemplarList) encode(e *encoder) {
 	e.raw(`]`)
 }
 
+func (l exemplarList) size() (n int64) {
+	for _, r := range l {
+		n += elementSize + labelsSize(r.SeriesLabels)
+		for _, ex := range r.Exemplars {
+			n += elementSize + labelsSize(ex.Labels) + pointSize
+		}
+	}
+	return n
+}
+
 // metadataMap is the data of metadata, by metric family.
 type metadataMap map[string][]metadata.Metadata
 
@@ -176,7 +240,20 @@ func (m metadataMap) encode(e *encoder) {
 	e.raw(`}`)
 }
 
+func (m metadataMap) size() (n int64) {
+	for family, sayings := range m {
+		n += int64(len(family)) + elementSize
+		for _, md := range sayings {
+			n += int64(len(md.Help)+len(md.Unit)) + elementSize
+		}
+	}
+	return n
+}
+
 // object is data that encoding/json knows how to write.
 type object struct{ value any }
 
 func (o object) encode(e *encoder) { e.marshal(o.value) }
+
+// size implements payload. Objects are small.
+func (o object) size() int64 { return 0 }

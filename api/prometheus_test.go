@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -51,17 +52,40 @@ func TestSameAsPrometheus(t *testing.T) {
 			require.NoError(t, err)
 			for _, prefix := range []string{"/api/v1/", "/prometheus/api/v1/"} {
 				got := s.do(t, http.MethodGet, prefix+want.Request, nil)
-				require.Equal(t, want.Status, got.Code, got.Body)
-				require.Equal(t, decode(t, string(want.Answer)), decode(t, got.Body.String()))
-				if strings.HasPrefix(path, "label/") {
-					continue // GET only
+				if deliberate(want.Request) {
+					require.Equal(t, http.StatusOK, want.Status)
+					require.Equal(t, http.StatusBadRequest, got.Code, got.Body)
+					continue
 				}
+				require.Equal(t, want.Status, got.Code, got.Body)
+				require.Equal(t, comparable(t, string(want.Answer)), comparable(t, got.Body.String()))
 				posted := s.do(t, http.MethodPost, prefix+path, form)
+				if posted.Code == http.StatusMethodNotAllowed {
+					continue
+				}
 				require.Equal(t, want.Status, posted.Code, posted.Body)
-				require.Equal(t, decode(t, string(want.Answer)), decode(t, posted.Body.String()))
+				require.Equal(t, comparable(t, string(want.Answer)), comparable(t, posted.Body.String()))
 			}
 		})
 	}
+}
+
+// deliberate reports whether we refuse what Prometheus answers: evaluation at
+// times that its engine cannot compute with, for which it takes others.
+func deliberate(request string) bool {
+	return slices.Contains([]string{
+		"query?query=up&time=NaN", "query?query=up&time=9223372036854775807",
+		"query?query=up&time=-292273086-05-16T16:47:06Z", "query?query=up&time=292277025-08-18T07:12:54.999999999Z",
+	}, request)
+}
+
+var errorID = regexp.MustCompile("^weir-[a-z-]+: ")
+
+// comparable decodes an answer without what is only ours, ids of errors.
+func comparable(t testing.TB, body string) envelope {
+	e := decode(t, body)
+	e.Error = errorID.ReplaceAllString(e.Error, "")
+	return e
 }
 
 // envelope is an answer, with annotations in an order.

@@ -10,6 +10,8 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/util/annotations"
 	"github.com/prometheus/prometheus/util/stats"
+
+	"github.com/weir-metrics/weir/proto"
 )
 
 // Values of the stats parameter.
@@ -25,6 +27,9 @@ func (a *API) query(ctx context.Context, r *request) (answer, error) {
 		return answer{}, err
 	}
 	at, err := parseTimeParam(r, "time", time.Now())
+	if err == nil {
+		err = checkEvaluationTime(at)
+	}
 	if err != nil {
 		return answer{}, badParam("time", err)
 	}
@@ -42,7 +47,7 @@ func (a *API) query(ctx context.Context, r *request) (answer, error) {
 		return answer{}, refusedQuery(err)
 	}
 	r.whenDone(q.Close)
-	return evaluate(ctx, q, r, limit)
+	return a.evaluate(ctx, q, r, limit)
 }
 
 // queryRange evaluates an expression at every step of a time range.
@@ -69,7 +74,7 @@ func (a *API) queryRange(ctx context.Context, r *request) (answer, error) {
 		return answer{}, refusedQuery(err)
 	}
 	r.whenDone(q.Close)
-	return evaluate(ctx, q, r, limit)
+	return a.evaluate(ctx, q, r, limit)
 }
 
 // parseSteps reads the times to evaluate at, of which there may not be more than
@@ -90,12 +95,26 @@ func (a *API) parseSteps(r *request) (start, end time.Time, step time.Duration, 
 	if step <= 0 {
 		return start, end, 0, badParam("step", errors.New("zero or negative query resolution step widths are not accepted. Try a positive integer"))
 	}
-	if end.Sub(start)/step > time.Duration(a.cfg.MaxPointsPerSeries) {
-		return start, end, 0, badData(fmt.Errorf(
-			"exceeded maximum resolution of %s points per timeseries. Try decreasing the query resolution (?step=XX)",
-			thousands(a.cfg.MaxPointsPerSeries)))
+	if err := checkSteps(start, end, step, a.cfg.MaxPointsPerSeries); err != nil {
+		return start, end, 0, err
 	}
 	return start, end, step, nil
+}
+
+// checkSteps refuses times that the engine cannot evaluate at, and more steps
+// than limit.
+func checkSteps(start, end time.Time, step time.Duration, limit int) error {
+	if err := errors.Join(checkEvaluationTime(start), checkEvaluationTime(end)); err != nil {
+		return badParam("start", err)
+	}
+	if step < time.Millisecond {
+		return tooFine(step)
+	}
+	if (end.UnixMilli()-start.UnixMilli())/step.Milliseconds() > int64(limit) {
+		return proto.Errorf(proto.KindBadData, "weir-query-too-many-steps",
+			"exceeded maximum resolution of %s points per timeseries. Try decreasing the query resolution (?step=XX)", thousands(limit))
+	}
+	return nil
 }
 
 // thousands writes n, which is not negative, with commas: 11,000.
@@ -128,7 +147,12 @@ func refusedQuery(err error) error {
 }
 
 // evaluate runs q, and cuts the result to limit series, 0 being all.
-func evaluate(ctx context.Context, q promql.Query, r *request, limit int) (answer, error) {
+func (a *API) evaluate(ctx context.Context, q promql.Query, r *request, limit int) (answer, error) {
+	if stmt, ok := q.Statement().(*parser.EvalStmt); ok {
+		if err := checkWork(stmt, a.cfg.MaxSubquerySteps); err != nil {
+			return answer{}, err
+		}
+	}
 	res := q.Exec(ctx)
 	if res.Err != nil {
 		return answer{}, evaluationError{res.Err}

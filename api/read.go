@@ -3,6 +3,8 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"slices"
 
@@ -44,13 +46,35 @@ const maxAnnotations = 10
 
 // read makes a handler of f: who asks, whether we can answer, and how.
 func (a *API) read(f readFunc) http.HandlerFunc {
+	return a.serve(func(ctx context.Context, w http.ResponseWriter, r *request) error {
+		ans, err := f(ctx, r)
+		if err != nil {
+			return err
+		}
+		if ans.data == nil {
+			w.WriteHeader(http.StatusNoContent)
+			return nil
+		}
+		if size := ans.data.size(); size > a.cfg.MaxResponseBytes {
+			return proto.Errorf(proto.KindTooLarge, "weir-query-response-too-large",
+				"the answer has about %d bytes; the limit is %d, query.max_response_bytes: select less, or use larger steps", size, a.cfg.MaxResponseBytes)
+		}
+		a.succeed(w, r.Request, ans)
+		return nil
+	})
+}
+
+// serve makes a handler of f, which answers by itself or returns why it could not.
+func (a *API) serve(f func(ctx context.Context, w http.ResponseWriter, r *request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, hr *http.Request) {
 		tenantID, err := a.Tenants.Resolve(hr.Header)
-		if err != nil {
-			a.fail(w, hr, "", err)
-			return
+		if err == nil {
+			err = a.ready()
 		}
-		if err := a.ready(); err != nil {
+		if err == nil {
+			err = a.parseForm(w, hr)
+		}
+		if err != nil {
 			a.fail(w, hr, tenantID, err)
 			return
 		}
@@ -58,16 +82,33 @@ func (a *API) read(f readFunc) http.HandlerFunc {
 		defer cancel()
 		r := &request{Request: hr, tenantID: tenantID}
 		defer r.close()
-		ans, err := f(ctx, r)
-		switch {
-		case err != nil:
+		if err := f(ctx, w, r); err != nil {
 			a.fail(w, hr, tenantID, err)
-		case ans.data == nil:
-			w.WriteHeader(http.StatusNoContent)
-		default:
-			a.succeed(w, hr, ans)
 		}
 	}
+}
+
+// parseForm reads the parameters, of which some may be in a body that is no
+// longer than the longest query, with each byte escaped, and as much again.
+func (a *API) parseForm(w http.ResponseWriter, r *http.Request) error {
+	limit := int64(6*a.cfg.MaxQueryBytes) + 4096
+	r.Body = http.MaxBytesReader(w, r.Body, limit)
+	err := r.ParseForm()
+	if err == nil {
+		err = r.ParseMultipartForm(limit)
+	}
+	if err == nil || errors.Is(err, http.ErrNotMultipart) {
+		// Whether the client is still there is seen once its body is read.
+		_, err = io.Copy(io.Discard, r.Body)
+	}
+	var tooLarge *http.MaxBytesError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &tooLarge):
+		return tooLong(a.cfg.MaxQueryBytes)
+	}
+	return badData(fmt.Errorf("error parsing form values: %w", err))
 }
 
 // ready returns why nothing can be answered now, as an error with a kind.
@@ -101,6 +142,10 @@ func (a *API) succeed(w http.ResponseWriter, r *http.Request, ans answer) {
 // fail writes the envelope of an error, and logs those that are our fault.
 func (a *API) fail(w http.ResponseWriter, r *http.Request, tenantID string, err error) {
 	e := classify(r.Context(), err)
+	var identified *proto.Error
+	if errors.As(e, &identified) {
+		a.metrics.refused.WithLabelValues(identified.ID).Inc()
+	}
 	if e.typ == errInternal {
 		a.Logger.Error("read failed", "tenant", tenantID, "path", r.URL.Path, "err", err)
 	}

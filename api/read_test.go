@@ -107,26 +107,27 @@ func TestErrorTypes(t *testing.T) {
 		err       error
 		status    int
 		errorType string
+		message   string // if not the error's
 	}{
-		{"evaluation", errors.New("many-to-many"), 422, "execution"},
-		{"too many samples", promql.ErrTooManySamples("x"), 422, "execution"},
-		{"timeout", promql.ErrQueryTimeout("x"), 503, "timeout"},
-		{"deadline", fmt.Errorf("select: %w", context.DeadlineExceeded), 503, "timeout"},
-		{"canceled by us", promql.ErrQueryCanceled("x"), 503, "canceled"},
-		{"context canceled by us", fmt.Errorf("select: %w", context.Canceled), 503, "canceled"},
-		{"source", fmt.Errorf("expanding series: %w", &querier.SourceError{Err: io.ErrUnexpectedEOF}), 500, "internal"},
-		{"crash", fmt.Errorf("unexpected error: %w", new(runtime.PanicNilError)), 500, "internal"},
-		{"storage", promql.ErrStorage{Err: io.ErrUnexpectedEOF}, 500, "internal"},
-		{"source was late", &querier.SourceError{Err: context.DeadlineExceeded}, 503, "timeout"},
-		{"source unavailable", fmt.Errorf("expanding series: %w", &querier.SourceError{Err: ofKind(proto.KindUnavailable)}), 503, "unavailable"},
-		{"internal", ofKind(proto.KindInternal), 500, "internal"},
-		{"bad data", ofKind(proto.KindBadData), 400, "bad_data"},
-		{"too large", ofKind(proto.KindTooLarge), 422, "execution"},
-		{"unsupported", ofKind(proto.KindUnsupported), 406, "not_acceptable"},
-		{"unauthenticated", ofKind(proto.KindUnauthenticated), 401, "unauthenticated"},
-		{"conflict", ofKind(proto.KindConflict), 409, "conflict"},
-		{"limit", ofKind(proto.KindLimit), 429, "too_many_requests"},
-		{"not found", ofKind(proto.KindNotFound), 404, "not_found"},
+		{"evaluation", errors.New("many-to-many"), 422, "execution", ""},
+		{"too many samples", promql.ErrTooManySamples("x"), 422, "execution", "weir-query-too-many-samples: query processing would load too many samples into memory in x; the limit is query.max_samples: select fewer series or a shorter range"},
+		{"timeout", promql.ErrQueryTimeout("x"), 503, "timeout", ""},
+		{"deadline", fmt.Errorf("select: %w", context.DeadlineExceeded), 503, "timeout", ""},
+		{"canceled by us", promql.ErrQueryCanceled("x"), 503, "canceled", ""},
+		{"context canceled by us", fmt.Errorf("select: %w", context.Canceled), 503, "canceled", ""},
+		{"source", fmt.Errorf("expanding series: %w", &querier.SourceError{Err: io.ErrUnexpectedEOF}), 500, "internal", ""},
+		{"crash", fmt.Errorf("unexpected error: %w", new(runtime.PanicNilError)), 500, "internal", ""},
+		{"storage", promql.ErrStorage{Err: io.ErrUnexpectedEOF}, 500, "internal", ""},
+		{"source was late", &querier.SourceError{Err: context.DeadlineExceeded}, 503, "timeout", ""},
+		{"source unavailable", fmt.Errorf("expanding series: %w", &querier.SourceError{Err: ofKind(proto.KindUnavailable)}), 503, "unavailable", "weir-test: kind 7"},
+		{"internal", ofKind(proto.KindInternal), 500, "internal", ""},
+		{"bad data", ofKind(proto.KindBadData), 400, "bad_data", ""},
+		{"too large", ofKind(proto.KindTooLarge), 422, "execution", ""},
+		{"unsupported", ofKind(proto.KindUnsupported), 406, "not_acceptable", ""},
+		{"unauthenticated", ofKind(proto.KindUnauthenticated), 401, "unauthenticated", ""},
+		{"conflict", ofKind(proto.KindConflict), 409, "conflict", ""},
+		{"limit", ofKind(proto.KindLimit), 429, "too_many_requests", ""},
+		{"not found", ofKind(proto.KindNotFound), 404, "not_found", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			closed := 0
@@ -137,7 +138,11 @@ func TestErrorTypes(t *testing.T) {
 				w := s.do(t, "GET", "/api/v1/"+read, nil)
 				require.Equal(t, tc.status, w.Code)
 				require.Equal(t, "application/json", w.Header().Get("Content-Type"))
-				require.Equal(t, envelope{Status: "error", ErrorType: tc.errorType, Error: tc.err.Error()}, decode(t, w.Body.String()))
+				message := tc.err.Error()
+				if tc.message != "" {
+					message = tc.message
+				}
+				require.Equal(t, envelope{Status: "error", ErrorType: tc.errorType, Error: message}, decode(t, w.Body.String()))
 			}
 			require.Equal(t, 2, closed)
 			require.Equal(t, tc.status == 500, strings.Contains(s.logs.String(), "level=ERROR"))
@@ -372,13 +377,19 @@ func TestTimeout(t *testing.T) {
 			s.cfg.Timeout = time.Minute
 			s.source.beforeSelect = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 		})
-		expect := func(read string, took time.Duration) {
+		end := func(read, errorType string, took time.Duration) string {
 			t.Helper()
 			start := time.Now()
 			w := s.do(t, "GET", "/api/v1/"+read, nil)
 			require.Equal(t, 503, w.Code, w.Body)
-			require.Equal(t, "timeout", decode(t, w.Body.String()).ErrorType)
+			e := decode(t, w.Body.String())
+			require.Equal(t, errorType, e.ErrorType)
 			require.Equal(t, took, time.Since(start))
+			return e.Error
+		}
+		expect := func(read string, took time.Duration) {
+			t.Helper()
+			end(read, "timeout", took)
 		}
 		expect("query?query=up", time.Minute)
 		expect("query?query=up&timeout=10s", 10*time.Second)
@@ -389,9 +400,17 @@ func TestTimeout(t *testing.T) {
 		// One place: the second waits for it, within its own time.
 		go s.do(t, "GET", "/api/v1/query?query=up&timeout=30s", nil)
 		synctest.Wait()
-		expect("query?query=up&timeout=10s", 10*time.Second)
+		require.Regexp(t, "^weir-query-queue-timeout: ", end("query?query=up&timeout=10s", "unavailable", 10*time.Second))
+
+		// Ten may wait, the next is sent away at once.
+		for range 10 {
+			go s.do(t, "GET", "/api/v1/query?query=up&timeout=5s", nil)
+		}
+		synctest.Wait()
+		require.Regexp(t, "^weir-query-queue-full: ", end("query?query=up", "unavailable", 0))
+		time.Sleep(5 * time.Second)
 		s.source.beforeSelect = nil
-		require.Equal(t, 200, s.do(t, "GET", "/api/v1/query?query=up", nil).Code, "after 20 s more")
+		require.Equal(t, 200, s.do(t, "GET", "/api/v1/query?query=up", nil).Code, "after 15 s more")
 		synctest.Wait()
 		require.Equal(t, s.source.opened.Load(), s.source.closed.Load())
 	})

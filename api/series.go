@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/prometheus/prometheus/storage"
 )
@@ -13,13 +12,10 @@ const contextCheck = 128
 
 // series lists the labels of the series selected.
 func (a *API) series(ctx context.Context, r *request) (answer, error) {
-	if err := r.ParseForm(); err != nil {
-		return answer{}, badData(fmt.Errorf("error parsing form values: %w", err))
-	}
 	if len(r.Form["match[]"]) == 0 {
 		return answer{}, badData(errors.New("no match[] parameter provided"))
 	}
-	limit, err := parseLimit(r)
+	limit, cut, err := a.parseListLimit(r)
 	if err != nil {
 		return answer{}, err
 	}
@@ -38,7 +34,7 @@ func (a *API) series(ctx context.Context, r *request) (answer, error) {
 	r.whenDone(func() { a.close(q) })
 
 	// Func "series": nobody looks at the samples.
-	hints := &storage.SelectHints{Start: span.start, End: span.end, Func: "series", Limit: askFor(limit)}
+	hints := &storage.SelectHints{Start: span.start, End: span.end, Func: "series", Limit: limit + 1}
 	selected := make([]storage.SeriesSet, 0, len(sets))
 	for _, set := range sets {
 		selected = append(selected, q.Select(ctx, len(sets) > 1, hints, set...))
@@ -50,8 +46,8 @@ func (a *API) series(ctx context.Context, r *request) (answer, error) {
 		if n%contextCheck == 0 && ctx.Err() != nil {
 			return answer{}, ctx.Err()
 		}
-		if limit > 0 && len(list) == limit {
-			ans.warnings.Add(errTruncated)
+		if len(list) == limit {
+			ans.warnings.Add(cut)
 			break
 		}
 		list = append(list, merged.At().Labels())

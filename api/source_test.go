@@ -158,6 +158,7 @@ func newServer(t testing.TB, change ...func(*server)) *server {
 	if s.source.dbs == nil {
 		s.source.dbs = map[string]*tsdb.DB{teamA: newDB(t, teamA), teamB: newDB(t, teamB)}
 	}
+	s.deps.Querier = s.deps.Querier.WithLimits(s.cfg.SourceLimits())
 	if s.deps.Engine == nil {
 		s.deps.Engine = api.NewEngine(s.cfg, s.deps.Logger, nil)
 	}

@@ -46,7 +46,7 @@ func runAll(ctx context.Context, cfg Config, logger *slog.Logger, stdout io.Writ
 		Ingester: ing, Tenants: tenants, Limits: limits, Logger: component("receiver"), Registry: reg,
 	})
 	surface := api.New(cfg.Query, api.Deps{
-		Querier:   querier.New(ing),
+		Querier:   querier.New(ing).WithLimits(cfg.Query.SourceLimits()),
 		Engine:    api.NewEngine(cfg.Query, component("engine"), reg),
 		Tenants:   tenants,
 		Writer:    recv,
