@@ -4,6 +4,8 @@
 //	Handler ──┬─ POST /api/v1/push …                  -> Deps.Writer
 //	          ├─ [/prometheus]/api/v1/query …         -> read: tenant, form, timeout ── query.go, labels.go …
 //	          │                                            └─ querier, engine -> payload -> encode.go
+//	          ├─ [/prometheus]/federate               -> federate.go
+//	          ├─ [/prometheus]/api/v1/status/…        -> status.go; rules.go says that there are none
 //	          └─ /metrics /ready /ingester/flush …    -> operate.go
 //	AdminHandler ── /metrics /ready /ingester/flush /debug/pprof/
 //
@@ -19,11 +21,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"regexp"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/tsdb"
 
 	"github.com/weir-metrics/weir/querier"
 	"github.com/weir-metrics/weir/tenant"
@@ -44,6 +48,7 @@ type Config struct {
 	MaxChunkBytes      int64         `yaml:"max_chunk_bytes"`
 	MaxResults         int           `yaml:"max_results"`
 	MaxResponseBytes   int64         `yaml:"max_response_bytes"`
+	CORSOrigin         string        `yaml:"cors_origin"`
 	Features           []string      `yaml:"features"`
 }
 
@@ -63,6 +68,7 @@ func DefaultConfig() Config {
 		MaxChunkBytes:      4 << 30,         // read by one query, encoded
 		MaxResults:         100_000,         // series, label names or values listed in one answer; more are cut
 		MaxResponseBytes:   256 << 20,       // of an answer, as JSON, about
+		CORSOrigin:         ".*",            // origins whose scripts may read answers, a regular expression
 		Features:           []string{},      // experimental parts of PromQL, see features.go
 	}
 }
@@ -94,6 +100,9 @@ func (c *Config) Validate(prefix string) []error {
 	positive("max_chunk_bytes", c.MaxChunkBytes)
 	positive("max_results", int64(c.MaxResults))
 	positive("max_response_bytes", c.MaxResponseBytes)
+	if _, err := c.origins(); err != nil {
+		errs = append(errs, fmt.Errorf("%s.cors_origin: %q: must be a regular expression: %w", prefix, c.CORSOrigin, err))
+	}
 	return append(errs, c.validateFeatures(prefix)...)
 }
 
@@ -122,6 +131,8 @@ type Deps struct {
 	// Flush cuts blocks of what is in memory now, of one tenant or, when empty,
 	// of all, and returns when they are on disk.
 	Flush func(ctx context.Context, tenant string) error
+	// Storage is what the status pages describe.
+	Storage Storage
 	// Ready is nil while writes and reads can be served; reads are refused with
 	// its error otherwise.
 	Ready func() error
@@ -130,6 +141,26 @@ type Deps struct {
 	Gatherer  prometheus.Gatherer   // of /metrics
 	Logger    *slog.Logger
 	BuildInfo BuildInfo
+	Settings  Settings
+}
+
+// Settings are how the program was started, for the status pages. They hold no
+// secrets.
+type Settings struct {
+	YAML      string            // the whole configuration
+	Flags     map[string]string // of the command line
+	Retention time.Duration     // of blocks
+}
+
+// Storage describes the recent samples of a tenant; one that is unknown has none.
+type Storage interface {
+	// HeadStats counts the series in memory, and ranks the limit largest by metric
+	// name, by label name and by pair.
+	HeadStats(tenant string, limit int) (*tsdb.Stats, error)
+	// Blocks describes the blocks on disk, the oldest first.
+	Blocks(tenant string) ([]tsdb.BlockMeta, error)
+	// Replay says how many of the tenants found at start have been replayed.
+	Replay() (done, of int)
 }
 
 // API serves HTTP. It holds no state between requests but its metrics.
@@ -137,15 +168,23 @@ type API struct {
 	Deps
 	cfg     Config
 	parser  parser.Parser
+	origins *regexp.Regexp // whose scripts may read answers
+	started time.Time
 	metrics *metrics
 }
 
 // New checks and wires; it starts nothing. Call it once for a Registry.
 func New(cfg Config, deps Deps) *API {
+	origins, err := cfg.origins()
+	if err != nil {
+		panic("api: the configuration was validated: " + err.Error())
+	}
 	return &API{
 		Deps:    deps,
 		cfg:     cfg,
 		parser:  newParser(cfg),
+		origins: origins,
+		started: time.Now(),
 		metrics: newMetrics(deps.Registry),
 	}
 }

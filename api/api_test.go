@@ -17,7 +17,7 @@ func TestValidate(t *testing.T) {
 	cfg := api.DefaultConfig()
 	require.Empty(t, cfg.Validate("query"))
 
-	cfg = api.Config{Timeout: -time.Second, MaxSamples: -1}
+	cfg = api.Config{Timeout: -time.Second, MaxSamples: -1, CORSOrigin: "("}
 	var got []string
 	for _, err := range cfg.Validate("query") {
 		got = append(got, err.Error())
@@ -36,6 +36,7 @@ func TestValidate(t *testing.T) {
 		"query.max_chunk_bytes: 0: must be at least 1",
 		"query.max_results: 0: must be at least 1",
 		"query.max_response_bytes: 0: must be at least 1",
+		"query.cors_origin: \"(\": must be a regular expression: error parsing regexp: missing closing ): `^(?s:()$`",
 	}, got)
 }
 

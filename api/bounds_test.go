@@ -42,6 +42,8 @@ func TestBoundsOfData(t *testing.T) {
 			func(c *api.Config) { c.MaxResponseBytes = 30 }, func(c *api.Config) { c.MaxResponseBytes = 100 }},
 		{"metadata", "metadata", "weir-query-response-too-large",
 			func(c *api.Config) { c.MaxResponseBytes = 100 }, func(c *api.Config) { c.MaxResponseBytes = 500 }},
+		{"metadata of targets", "targets/metadata", "weir-query-response-too-large",
+			func(c *api.Config) { c.MaxResponseBytes = 200 }, func(c *api.Config) { c.MaxResponseBytes = 500 }},
 		{"exemplars", "query_exemplars?query=" + url.QueryEscape(`{"with.dots"}`), "weir-query-response-too-large",
 			func(c *api.Config) { c.MaxResponseBytes = 150 }, func(c *api.Config) { c.MaxResponseBytes = 500 }},
 	} {
@@ -129,7 +131,10 @@ func TestQueryEndsWithItsClient(t *testing.T) {
 	srv := httptest.NewServer(s)
 	defer srv.Close()
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
-		for _, read := range []string{"/api/v1/query?query=up", "/api/v1/query_range?query=up&start=0&end=1&step=1", "/api/v1/series?match[]=up"} {
+		for _, read := range []string{"/api/v1/query?query=up", "/api/v1/query_range?query=up&start=0&end=1&step=1", "/api/v1/series?match[]=up", "/federate?match[]=up"} {
+			if method == http.MethodPost && strings.HasPrefix(read, "/federate") {
+				continue
+			}
 			ctx, leave := context.WithCancel(t.Context())
 			r, err := http.NewRequestWithContext(ctx, method, srv.URL+read, strings.NewReader("a=b"))
 			require.NoError(t, err)

@@ -85,6 +85,10 @@ func FuzzQueryParameters(f *testing.F) {
 			"query":           {"query": {query}, "time": {at}, "timeout": {duration}, "limit": {other}, "stats": {other}, "lookback_delta": {step}},
 			"query_range":     {"query": {query}, "start": {start}, "end": {end}, "step": {step}, "lookback_delta": {duration}, "limit": {other}, "stats": {other}},
 			"query_exemplars": {"query": {query}, "start": {start}, "end": {end}},
+			"format_query":    {"query": {query}},
+			"parse_query":     {"query": {query}},
+			"rules":           {"type": {at}, "group_limit": {start}, "group_next_token": {end}, "exclude_alerts": {step}, "match[]": {query}},
+			"status/tsdb":     {"limit": {other}},
 		} {
 			if path == "query" && shortTimeout(duration) {
 				params.Del("timeout")
@@ -122,7 +126,7 @@ func FuzzSelectors(f *testing.F) {
 		if strings.Contains(label, "/") || label == "." || label == ".." {
 			label = "job"
 		}
-		for _, path := range []string{"/api/v1/series", "/api/v1/labels", "/api/v1/label/" + label + "/values"} {
+		for _, path := range []string{"/api/v1/series", "/api/v1/labels", "/api/v1/label/" + label + "/values", "/api/v1/targets/metadata", "/federate"} {
 			for _, params := range []url.Values{
 				{"match[]": {a}, "match_target": {a}, "start": {at}},
 				{"match[]": {a, b}, "match_target": {b}, "end": {at}, "limit": {at}},

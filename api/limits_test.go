@@ -49,6 +49,8 @@ func expensive() map[string]struct{ path, id string } {
 		"many match[]":           {"series?" + strings.Repeat("match[]=up&", 2000), "weir-query-too-many-matchers"},
 		"long match[]":           {"labels?match[]=" + esc(`{a="`+strings.Repeat("x", 200_000)+`"}`), "weir-query-too-long"},
 		"regexp in match[]":      {"series?match[]=" + esc(`{a=~"`+strings.Repeat("x.", 50_000)+`"}`), "weir-query-regexp-too-large"},
+		"regexp in federate":     {"federate?match[]=" + esc(`{a=~"`+strings.Repeat("(xy){1000}", 33)+`"}`), "weir-query-regexp-too-large"},
+		"long rules":             {"rules?match[]=" + esc(strings.Repeat("x", 200_000)), "weir-query-too-long"},
 	}
 	for name, q := range map[string]struct{ query, id string }{
 		"100,000 parentheses":        {deep(100_000, "(", "1", ")"), "weir-query-too-long"},
@@ -114,6 +116,7 @@ func expensive() map[string]struct{ path, id string } {
 		cases[name] = struct{ path, id string }{"query?time=1e9&query=" + esc(q.query), q.id}
 		cases[name+", range"] = struct{ path, id string }{"query_range?start=1e9&end=1.00001e9&step=100&query=" + esc(q.query), q.id}
 		if !strings.Contains(q.id, "step") && !strings.Contains(q.id, "time") {
+			cases[name+", parsed"] = struct{ path, id string }{"parse_query?query=" + esc(q.query), q.id}
 			cases[name+", exemplars"] = struct{ path, id string }{"query_exemplars?query=" + esc(q.query), q.id}
 		}
 	}
@@ -138,6 +141,9 @@ func TestExpensiveRequests(t *testing.T) {
 	for name, tc := range expensive() {
 		t.Run(name, func(t *testing.T) {
 			target := "/api/v1/" + tc.path
+			if strings.HasPrefix(tc.path, "federate") {
+				target = "/" + tc.path
+			}
 			path, query, _ := strings.Cut(target, "?")
 			form, err := url.ParseQuery(query)
 			require.NoError(t, err)

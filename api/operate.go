@@ -13,22 +13,22 @@ import (
 // application is the name in buildinfo.
 const application = "weir"
 
-// features tell Grafana what it may use. Their values are strings, as Grafana
+// buildFeatures tell Grafana what it may use. Their values are strings, as Grafana
 // expects.
-type features struct {
+type buildFeatures struct {
 	RulerConfigAPI        string `json:"ruler_config_api"`
 	AlertmanagerConfigAPI string `json:"alertmanager_config_api"`
 	QuerySharding         string `json:"query_sharding"`
 	FederatedRules        string `json:"federated_rules"`
 }
 
-// buildInfo says which program this is. It is no secret, and needs no tenant.
-func (a *API) buildInfo(w http.ResponseWriter, r *http.Request) {
-	a.succeed(w, r, answer{data: object{struct {
+// buildInfo says which program this is.
+func (a *API) buildInfo() any {
+	return struct {
 		Application string `json:"application"`
 		BuildInfo
-		Features features `json:"features"`
-	}{application, a.BuildInfo, features{"false", "false", "false", "false"}}}})
+		Features buildFeatures `json:"features"`
+	}{application, a.BuildInfo, buildFeatures{"false", "false", "false", "false"}}
 }
 
 // flushOwn cuts blocks of the tenant who asks.
@@ -87,7 +87,7 @@ func index(routes []route) http.HandlerFunc {
 	var b strings.Builder
 	b.WriteString("weir\n\n")
 	for _, rt := range routes {
-		fmt.Fprintf(&b, "%-14s %-42s %s\n", strings.Join(rt.methods, ", "), rt.pattern, rt.what)
+		fmt.Fprintf(&b, "%-24s %-42s %s\n", strings.Join(rt.methods, ", "), rt.pattern, rt.what)
 	}
 	text := b.String()
 	return func(w http.ResponseWriter, _ *http.Request) { writeText(w, text) }

@@ -3,6 +3,7 @@ package api
 import (
 	"net/http"
 	"net/http/pprof"
+	"slices"
 
 	"github.com/go-chi/chi/v5"
 )
@@ -26,6 +27,7 @@ var (
 func (a *API) Handler() http.Handler {
 	routes := append(a.writeRoutes(), a.readRoutes("/prometheus/api/v1")...)
 	routes = append(routes, a.readRoutes("/api/v1")...)
+	routes = append(routes, a.federationRoute("/prometheus"), a.federationRoute(""))
 	routes = append(routes, route{post, "/ingester/flush", "cut blocks of the tenant's samples in memory", http.HandlerFunc(a.flushOwn)})
 	routes = append(routes, a.healthRoutes()...)
 	return a.router(routes)
@@ -58,16 +60,49 @@ func (a *API) writeRoutes() []route {
 
 // readRoutes are the Prometheus API below prefix.
 func (a *API) readRoutes(prefix string) []route {
-	return []route{
-		{getAndPost, prefix + "/query", "evaluate at one time", a.read(a.query)},
-		{getAndPost, prefix + "/query_range", "evaluate over a time range", a.read(a.queryRange)},
-		{getAndPost, prefix + "/query_exemplars", "exemplars of an expression", a.read(a.queryExemplars)},
-		{getAndPost, prefix + "/series", "series by selectors", a.read(a.series)},
-		{getAndPost, prefix + "/labels", "label names", a.read(a.labelNames)},
-		{get, prefix + "/label/{name}/values", "values of a label", a.read(a.labelValues)},
-		{get, prefix + "/metadata", "type, help and unit of metrics", a.read(a.metadata)},
-		{get, prefix + "/status/buildinfo", "version", http.HandlerFunc(a.buildInfo)},
+	routes := []route{
+		{getAndPost, "/query", "evaluate at one time", a.read(a.query)},
+		{getAndPost, "/query_range", "evaluate over a time range", a.read(a.queryRange)},
+		{getAndPost, "/query_exemplars", "exemplars of an expression", a.read(a.queryExemplars)},
+		{getAndPost, "/format_query", "an expression, indented", a.read(a.formatQuery)},
+		{getAndPost, "/parse_query", "an expression as a tree", a.read(a.parseQuery)},
+		{getAndPost, "/series", "series by selectors", a.read(a.series)},
+		{getAndPost, "/labels", "label names", a.read(a.labelNames)},
+		{get, "/label/{name}/values", "values of a label", a.read(a.labelValues)},
+		{get, "/metadata", "type, help and unit of metrics", a.read(a.metadata)},
+		{get, "/targets/metadata", "the same, as a list", a.read(a.targetsMetadata)},
+		{get, "/targets", "none", a.read(always(noTargets))},
+		{get, "/scrape_pools", "none", a.read(always(noScrapePools))},
+		{get, "/rules", "none", a.read(a.rules)},
+		{get, "/alerts", "none", a.read(always(noAlerts))},
+		{get, "/alertmanagers", "none", a.read(always(noAlertmanagers))},
+		{get, "/notifications", "none", a.read(always(noNotifications))},
+		{get, "/status/buildinfo", "version", a.statusOf(a.buildInfo)},
+		{get, "/status/runtimeinfo", "state of the process", a.statusOf(a.statusRuntime)},
+		{get, "/status/config", "configuration", a.statusOf(a.statusConfig)},
+		{get, "/status/flags", "command line", a.statusOf(a.statusFlags)},
+		{get, "/status/walreplay", "progress at start, in tenants", a.statusOf(a.replayStatus)},
+		{get, "/status/tsdb", "series in memory, counted and ranked", a.read(a.statusTSDB)},
+		{get, "/status/tsdb/blocks", "blocks on disk", a.read(a.statusBlocks)},
+		{get, "/features", "what this server knows", a.statusOf(a.enabledFeatures)},
 	}
+	for i, rt := range routes {
+		routes[i] = a.forBrowsers(rt)
+		routes[i].pattern = prefix + rt.pattern
+	}
+	return routes
+}
+
+func (a *API) federationRoute(prefix string) route {
+	return a.forBrowsers(route{get, prefix + "/federate", "newest samples, for a scraper", a.serve(a.federate)})
+}
+
+// forBrowsers adds the methods that every read has, and lets scripts of other
+// origins read the answers.
+func (a *API) forBrowsers(rt route) route {
+	rt.methods = append(slices.Clone(rt.methods), http.MethodHead, http.MethodOptions)
+	rt.handler = a.crossOrigin(rt.handler)
+	return rt
 }
 
 func (a *API) healthRoutes() []route {

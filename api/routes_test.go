@@ -21,7 +21,7 @@ func TestRoutes(t *testing.T) {
 			w.WriteHeader(http.StatusAccepted)
 		})
 	})
-	const writer, read = "POST", "GET, POST"
+	const writer, read, readGet = "POST", "GET, HEAD, POST, OPTIONS", "GET, HEAD, OPTIONS"
 	for _, tc := range []struct {
 		method, path string
 		admin        bool
@@ -43,8 +43,15 @@ func TestRoutes(t *testing.T) {
 		{method: "POST", path: "/prometheus/api/v1/query?query=1", status: 200},
 		{method: "DELETE", path: "/api/v1/query", status: 405, allow: read},
 		{method: "DELETE", path: "/prometheus/api/v1/series", status: 405, allow: read},
-		{method: "POST", path: "/api/v1/label/job/values", status: 405, allow: "GET"},
-		{method: "POST", path: "/api/v1/metadata", status: 405, allow: "GET"},
+		{method: "POST", path: "/api/v1/label/job/values", status: 405, allow: readGet},
+		{method: "POST", path: "/api/v1/metadata", status: 405, allow: readGet},
+		{method: "OPTIONS", path: "/api/v1/query", status: 204},
+		{method: "OPTIONS", path: "/prometheus/api/v1/status/flags", status: 204},
+		{method: "OPTIONS", path: "/prometheus/federate", status: 204},
+		{method: "OPTIONS", path: "/api/v1/nothing", status: 404},
+		{method: "HEAD", path: "/api/v1/query?query=1", status: 200},
+		{method: "HEAD", path: "/federate", status: 200},
+		{method: "POST", path: "/federate", status: 405, allow: readGet},
 		{method: "GET", path: "/api/v1/label/job", status: 404},
 		{method: "GET", path: "/api/v1/nothing", status: 404},
 		{method: "BREW", path: "/nothing", status: 404},

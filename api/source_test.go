@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/model"
@@ -20,6 +21,7 @@ import (
 	"github.com/prometheus/prometheus/model/metadata"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/index"
 	"github.com/prometheus/prometheus/tsdb/tsdbutil"
 	"github.com/stretchr/testify/require"
 
@@ -108,6 +110,27 @@ func (s *dbSource) Extent(string) (mint, maxt int64, ok bool) {
 	return math.MinInt64, math.MaxInt64, true
 }
 
+var _ api.Storage = (*dbSource)(nil)
+
+func (s *dbSource) HeadStats(tenantID string, limit int) (*tsdb.Stats, error) {
+	if s.err != nil {
+		return nil, s.err
+	}
+	if db := s.dbs[tenantID]; db != nil {
+		return db.Head().Stats(model.MetricNameLabel, limit), nil
+	}
+	return &tsdb.Stats{IndexPostingStats: &index.PostingsStats{}}, nil
+}
+
+func (s *dbSource) Blocks(tenantID string) ([]tsdb.BlockMeta, error) {
+	if s.err != nil || s.dbs[tenantID] == nil {
+		return nil, s.err
+	}
+	return s.dbs[tenantID].BlockMetas(), nil
+}
+
+func (s *dbSource) Replay() (done, of int) { return 2, 3 }
+
 // Two tenants with series of the same names.
 const (
 	teamA = "team-a"
@@ -141,10 +164,12 @@ func newServer(t testing.TB, change ...func(*server)) *server {
 		},
 	}
 	s.deps = api.Deps{
+		Settings:  api.Settings{YAML: "target: all\n", Flags: map[string]string{"target": "all"}, Retention: 15 * 24 * time.Hour},
 		Querier:   querier.New(s.source),
 		Tenants:   tenant.Resolver{Mode: tenant.ModeHeader},
 		Writer:    http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusNoContent) }),
 		Flush:     func(_ context.Context, tenantID string) error { s.flushed = append(s.flushed, tenantID); return nil },
+		Storage:   s.source,
 		Ready:     func() error { return nil },
 		Registry:  s.reg,
 		Gatherer:  s.reg,

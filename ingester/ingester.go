@@ -7,7 +7,7 @@
 //	series.go    the table of identities
 //	tenantdb.go  one tenant's TSDB: open, limits, close
 //	maintain.go  cutting blocks, forgetting dropped series
-//	query.go     reading
+//	query.go     reading; status.go counts
 //
 // It knows nothing of HTTP or RPC.
 package ingester

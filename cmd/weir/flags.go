@@ -56,6 +56,26 @@ func (c *cli) assignments() ([]assignment, error) {
 	return list, errors.Join(errs...)
 }
 
+// shown is the command line as the status pages show it: every flag with the
+// value in force. Of -set there are only the paths: a value may be a secret.
+func (c *cli) shown(cfg Config) map[string]string {
+	paths := make([]string, 0, len(c.Set))
+	for _, s := range c.Set {
+		path, _, _ := strings.Cut(s, "=")
+		paths = append(paths, path)
+	}
+	return map[string]string{
+		"config.file":  c.ConfigFile,
+		"target":       cfg.Target,
+		"data.dir":     cfg.DataDir,
+		"http.listen":  cfg.HTTP.Listen,
+		"admin.listen": cfg.HTTP.AdminListen,
+		"log.level":    cfg.Log.Level,
+		"log.format":   cfg.Log.Format,
+		"set":          strings.Join(paths, ","),
+	}
+}
+
 // parseArgs returns the command line and the name of its command; an empty name
 // says that all was answered, such as -help.
 func parseArgs(args []string, stdout, stderr io.Writer) (*cli, string, error) {

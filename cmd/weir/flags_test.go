@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"io"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -56,4 +57,23 @@ func TestCommandLine(t *testing.T) {
 			require.Contains(t, stderr.String(), tc.stderr)
 		})
 	}
+}
+
+// TestShownFlags is about what the status pages show of the command line.
+func TestShownFlags(t *testing.T) {
+	flags, _, err := parseArgs([]string{"-data.dir=/d", "-set", "limits.max_exemplars=7", "-set", "auth.mode=header"}, io.Discard, io.Discard)
+	require.NoError(t, err)
+	assignments, err := flags.assignments()
+	require.NoError(t, err)
+	cfg, err := loadConfig("", assignments, func(string) (string, bool) { return "", false })
+	require.NoError(t, err)
+	shown := flags.shown(cfg)
+	require.Equal(t, "/d", shown["data.dir"])
+	require.Equal(t, ":9009", shown["http.listen"], "the value in force")
+	require.Equal(t, "limits.max_exemplars,auth.mode", shown["set"], "without values")
+
+	settings, err := shownSettings(cfg, shown)
+	require.NoError(t, err)
+	require.Contains(t, settings.YAML, "max_exemplars: 7\n")
+	require.Equal(t, cfg.Ingester.Retention, settings.Retention)
 }

@@ -62,7 +62,7 @@ func run(ctx context.Context, args []string, getenv func(string) (string, bool),
 		}
 		return 0
 	}
-	if err := runAll(ctx, cfg, newLogger(cfg.Log, stderr), stdout); err != nil {
+	if err := runAll(ctx, cfg, flags.shown(cfg), newLogger(cfg.Log, stderr), stdout); err != nil {
 		return fail(1, err)
 	}
 	return 0

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,7 +26,11 @@ import (
 
 // runAll is the target "all": every component in this process, until ctx ends
 // or one of them fails.
-func runAll(ctx context.Context, cfg Config, logger *slog.Logger, stdout io.Writer) error {
+func runAll(ctx context.Context, cfg Config, flags map[string]string, logger *slog.Logger, stdout io.Writer) error {
+	settings, err := shownSettings(cfg, flags)
+	if err != nil {
+		return err
+	}
 	listener, err := listen("-http.listen", cfg.HTTP.Listen)
 	if err != nil {
 		return err
@@ -51,11 +57,13 @@ func runAll(ctx context.Context, cfg Config, logger *slog.Logger, stdout io.Writ
 		Tenants:   tenants,
 		Writer:    recv,
 		Flush:     ing.Flush,
+		Storage:   ing,
 		Ready:     readiness(ctx, ing.Ready),
 		Registry:  reg,
 		Gatherer:  reg,
 		Logger:    component("api"),
 		BuildInfo: buildInfo(),
+		Settings:  settings,
 	})
 	self := newSelfMetrics(cfg.SelfMetrics, instanceOf(listener.Addr()), reg, component("self metrics"), recv.WriteV2)
 
@@ -96,6 +104,15 @@ func newRegistry() *prometheus.Registry {
 		versioncollector.NewCollector("weir"),
 	)
 	return reg
+}
+
+// shownSettings are what the status pages show of how we were started.
+func shownSettings(cfg Config, flags map[string]string) (api.Settings, error) {
+	var text strings.Builder
+	if err := printConfig(&text, cfg); err != nil {
+		return api.Settings{}, fmt.Errorf("print the configuration: %w", err)
+	}
+	return api.Settings{YAML: text.String(), Flags: flags, Retention: cfg.Ingester.Retention}, nil
 }
 
 func buildInfo() api.BuildInfo {

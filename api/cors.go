@@ -1,0 +1,40 @@
+package api
+
+import (
+	"net/http"
+	"regexp"
+)
+
+// anyOrigin is the expression of Config.CORSOrigin that any origin matches.
+const anyOrigin = ".*"
+
+// origins compiles Config.CORSOrigin, which matches whole origins.
+func (c *Config) origins() (*regexp.Regexp, error) {
+	return regexp.Compile("^(?s:" + c.CORSOrigin + ")$")
+}
+
+// crossOrigin lets scripts of other origins read the answers of next, and answers
+// the browser's question beforehand. Headers are Prometheus', and that of the
+// tenant.
+func (a *API) crossOrigin(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Add("Vary", "Origin")
+		if origin := r.Header.Get("Origin"); origin != "" {
+			h.Set("Access-Control-Allow-Headers", "Accept, Authorization, Content-Type, Origin, X-Scope-OrgID")
+			h.Set("Access-Control-Allow-Methods", "GET, POST, OPTIONS")
+			h.Set("Access-Control-Expose-Headers", "Date")
+			switch {
+			case a.cfg.CORSOrigin == anyOrigin:
+				h.Set("Access-Control-Allow-Origin", "*")
+			case a.origins.MatchString(origin):
+				h.Set("Access-Control-Allow-Origin", origin)
+			}
+		}
+		if r.Method == http.MethodOptions {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}

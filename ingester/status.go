@@ -1,0 +1,32 @@
+package ingester
+
+import (
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/index"
+)
+
+// HeadStats implements api.Storage. The TSDB remembers rankings for half a
+// minute.
+func (i *Ingester) HeadStats(tenantID string, limit int) (*tsdb.Stats, error) {
+	t, err := i.reading(tenantID)
+	if err != nil {
+		return nil, err
+	}
+	if t == nil {
+		return &tsdb.Stats{IndexPostingStats: &index.PostingsStats{}}, nil
+	}
+	return t.db.Head().Stats(model.MetricNameLabel, limit), nil
+}
+
+// Blocks implements api.Storage.
+func (i *Ingester) Blocks(tenantID string) ([]tsdb.BlockMeta, error) {
+	t, err := i.reading(tenantID)
+	if err != nil || t == nil {
+		return nil, err
+	}
+	return t.db.BlockMetas(), nil
+}
+
+// Replay implements api.Storage.
+func (i *Ingester) Replay() (done, of int) { return int(i.opened.Load()), int(i.toOpen.Load()) }
