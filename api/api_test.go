@@ -100,7 +100,8 @@ func TestMetrics(t *testing.T) {
 		"GET /prometheus/api/v1/query 4xx":    1,
 		"GET /api/v1/label/{name}/values 2xx": 1,
 		"POST /api/v1/push 2xx":               1,
-		"GET none 4xx":                        2,
+		"GET /api/v1/push 2xx":                1,
+		"GET none 4xx":                        1,
 		"other none 4xx":                      1,
 		"POST /ingester/flush 2xx":            1,
 	}, counts)

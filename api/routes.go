@@ -49,12 +49,12 @@ func (a *API) AdminHandler() http.Handler {
 }
 
 func (a *API) writeRoutes() []route {
-	const what = "remote write 1.0 and 2.0"
+	const what = "remote write 1.0 and 2.0; GET is vmagent's handshake"
 	return []route{
-		{post, "/api/v1/push", what, a.Writer},
-		{post, "/api/v1/write", what, a.Writer},
-		{post, "/api/v1/receive", what, a.Writer},
-		{post, "/api/v1/remote_write", what, a.Writer},
+		{getAndPost, "/api/v1/push", what, a.Writer},
+		{getAndPost, "/api/v1/write", what, a.Writer},
+		{getAndPost, "/api/v1/receive", what, a.Writer},
+		{getAndPost, "/api/v1/remote_write", what, a.Writer},
 	}
 }
 

@@ -21,7 +21,7 @@ func TestRoutes(t *testing.T) {
 			w.WriteHeader(http.StatusAccepted)
 		})
 	})
-	const writer, read, readGet = "POST", "GET, HEAD, POST, OPTIONS", "GET, HEAD, OPTIONS"
+	const writer, read, readGet = "GET, POST", "GET, HEAD, POST, OPTIONS", "GET, HEAD, OPTIONS"
 	for _, tc := range []struct {
 		method, path string
 		admin        bool
@@ -32,7 +32,7 @@ func TestRoutes(t *testing.T) {
 		{method: "POST", path: "/api/v1/write", status: 202},
 		{method: "POST", path: "/api/v1/receive", status: 202},
 		{method: "POST", path: "/api/v1/remote_write", status: 202},
-		{method: "GET", path: "/api/v1/push", status: 405, allow: writer},
+		{method: "GET", path: "/api/v1/push", status: 202},
 		{method: "PUT", path: "/api/v1/write", status: 405, allow: writer},
 		{method: "HEAD", path: "/api/v1/receive", status: 405, allow: writer},
 		{method: "BREW", path: "/api/v1/push", status: 405, allow: writer},

@@ -50,12 +50,13 @@ func (r *Receiver) answer(w http.ResponseWriter, hr *http.Request, v proto.Versi
 	)
 	switch {
 	case err != nil:
-		status, id, body = r.failure(w, hr, tenantID, err)
+		e := r.failure(w.Header(), &remoteWrite, tenantID, err)
+		status, id, body = forVMAgent(hr.Header, statuses[e.Kind]), e.ID, e.Error()
 	default:
 		r.metrics.count(req)
 		written = req.written
 		if req.rejected.Total() > 0 {
-			status, id = http.StatusBadRequest, req.rejected.Examples[0].Reason.ID()
+			status, id = forVMAgent(hr.Header, http.StatusBadRequest), req.rejected.Examples[0].Reason.ID()
 			body = id + ": " + partialBody(req)
 			r.logRefusal(tenantID, hr, body)
 		}
@@ -83,8 +84,8 @@ func timedOut(after time.Duration) *proto.Error {
 	return proto.Errorf(proto.KindUnavailable, "weir-timeout", "the request was not stored within %s; repeat it", after)
 }
 
-// failure sets the headers of a refusal and returns its status, id and body.
-func (r *Receiver) failure(w http.ResponseWriter, hr *http.Request, tenantID string, err error) (status int, id, body string) {
+// failure sets the headers of a refusal by an endpoint and returns what it is.
+func (r *Receiver) failure(h http.Header, ep *endpoint, tenantID string, err error) *proto.Error {
 	var e *proto.Error
 	switch {
 	case errors.As(err, &e):
@@ -93,28 +94,22 @@ func (r *Receiver) failure(w http.ResponseWriter, hr *http.Request, tenantID str
 	case errors.Is(err, context.Canceled):
 		e = proto.Errorf(proto.KindUnavailable, "weir-client-gone", "the sender closed the connection before the answer")
 	default:
-		r.Logger.Error("remote write failed", "tenant", tenantID, "err", err)
+		r.Logger.Error("write failed", "endpoint", ep.name, "tenant", tenantID, "err", err)
 		e = proto.Errorf(proto.KindInternal, "weir-internal", "an internal error, see the server's log")
 	}
-	status = statuses[e.Kind]
-	h := w.Header()
 	switch e.Kind {
 	case proto.KindUnauthenticated:
 		h.Set("WWW-Authenticate", `Basic realm="weir"`)
 	case proto.KindUnsupported:
-		h.Set("Accept", typeV1+", "+typeV2)
-		h.Set("Accept-Encoding", "snappy, identity")
+		h.Set("Accept", ep.accept)
+		h.Set("Accept-Encoding", ep.acceptEncoding())
 	case proto.KindUnavailable, proto.KindLimit:
 		// Short, because a whole shard of the sender waits, and spread, so that
 		// senders do not come back together.
 		h.Set("Retry-After", strconv.Itoa(1+rand.IntN(5)))
-	case proto.KindTooLarge:
-		if isVMAgent(hr.Header) {
-			status = http.StatusBadRequest // vmagent repeats a 413 for ever
-		}
 	}
 	r.forget(tenantID, e.Kind == proto.KindLimit)
-	return status, e.ID, e.Error()
+	return e
 }
 
 // partialBody says what was refused. The most important is in the first 300 of
@@ -186,7 +181,7 @@ func (req *request) writeLabels(b *strings.Builder, s *proto.Series) {
 func (r *Receiver) logRefusal(tenantID string, hr *http.Request, body string) {
 	now := time.Now().Unix()
 	if r.lastLog.Swap(now) != now {
-		r.Logger.Warn("refused a part of a remote-write request", "tenant", tenantID, "addr", hr.RemoteAddr,
+		r.Logger.Warn("refused a part of a write request", "tenant", tenantID, "addr", hr.RemoteAddr,
 			"user_agent", hr.UserAgent(), "err", body)
 	}
 }

@@ -181,11 +181,51 @@ func TestAnswers(t *testing.T) {
 			says: []string{"more than 2 symbols", "max_symbols_per_request"}},
 
 		{name: "unsupported encoding", body: mixed, status: 415, id: "weir-media-type-unsupported", written: none,
-			request: func(hr *http.Request, _ proto.Version) { hr.Header.Set("Content-Encoding", "zstd") },
-			says:    []string{`Content-Encoding "zstd"`, "snappy"},
+			request: func(hr *http.Request, _ proto.Version) { hr.Header.Set("Content-Encoding", "br") },
+			says:    []string{`Content-Encoding "br"`, "snappy, zstd, identity"},
 			headers: map[string]string{
-				"Accept": "application/x-protobuf, application/x-protobuf;proto=io.prometheus.write.v2.Request", "Accept-Encoding": "snappy, identity",
+				"Accept": "application/x-protobuf, application/x-protobuf;proto=io.prometheus.write.v2.Request", "Accept-Encoding": "snappy, zstd, identity",
 			}},
+		{name: "by zstd", body: mixed, status: 204, id: "weir-ok", written: &mixedCounts, stored: true,
+			request: func(hr *http.Request, v proto.Version) { byZstd(hr, mixed(v)) }},
+		{name: "some invalid, by zstd, to vmagent", body: partly, status: 409, id: "weir-metric-name-missing", written: &partlyCounts, stored: true,
+			request: func(hr *http.Request, v proto.Version) {
+				byZstd(hr, partly(v))
+				hr.Header.Set("User-Agent", "vmagent")
+			}},
+		{name: "too large, by zstd, to vmagent", setup: []func(*setup){func(s *setup) { s.cfg.MaxDecodedBytes = 50 }}, body: mixed, status: 409, id: "weir-request-too-large", written: none,
+			request: func(hr *http.Request, v proto.Version) {
+				byZstd(hr, mixed(v))
+				hr.Header.Set("User-Agent", "vmagent")
+			}, says: []string{"max_decoded_bytes is 50"}},
+		{name: "not ready, by zstd, to vmagent", setup: []func(*setup){always(unavailable())}, body: mixed, status: 503, id: "weir-starting", written: none, retry: true,
+			request: func(hr *http.Request, v proto.Version) {
+				byZstd(hr, mixed(v))
+				hr.Header.Set("User-Agent", "vmagent")
+			}},
+		{name: "not zstd", body: mixed, status: 400, id: "weir-zstd-malformed", written: none,
+			request: func(hr *http.Request, _ proto.Version) { hr.Header.Set("Content-Encoding", "zstd") }},
+		{name: "zstd cut", body: mixed, status: 400, id: "weir-zstd-malformed", written: none,
+			request: func(hr *http.Request, v proto.Version) {
+				b := byZstd(hr, mixed(v))
+				setBody(hr, b[:len(b)-3])
+			}},
+		{name: "no body at all, by zstd", body: mixed, status: 400, id: "weir-zstd-malformed", written: none,
+			request: func(hr *http.Request, _ proto.Version) {
+				hr.Header.Set("Content-Encoding", "zstd")
+				setBody(hr, nil)
+			}},
+		{name: "two encodings named", body: mixed, status: 400, id: "weir-header-repeated", written: none,
+			request: func(hr *http.Request, _ proto.Version) { hr.Header.Add("Content-Encoding", "zstd") },
+			says:    []string{"2 Content-Encoding headers", `"snappy" and "zstd"`}},
+		{name: "two types named", body: mixed, status: 400, id: "weir-header-repeated", written: none, only: proto.V1,
+			request: func(hr *http.Request, _ proto.Version) { hr.Header.Add("Content-Type", contentType(proto.V2)) },
+			says:    []string{"2 Content-Type headers"}},
+		{name: "two tenants named", setup: []func(*setup){headerMode}, body: mixed, status: 400, id: "weir-tenant-invalid", written: none,
+			request: func(hr *http.Request, _ proto.Version) {
+				hr.Header.Add("X-Scope-OrgID", "team-a")
+				hr.Header.Add("X-Scope-OrgID", "team-b")
+			}, says: []string{"X-Scope-OrgID"}},
 
 		{name: "not snappy", body: mixed, status: 400, id: "weir-snappy-malformed", written: none,
 			request: func(hr *http.Request, v proto.Version) { setBody(hr, mixed(v)) }},
@@ -254,7 +294,7 @@ func TestAnswers(t *testing.T) {
 				require.Equal(t, c.status, w.Code, body)
 
 				got, told := written(t, w.Header())
-				if v == proto.V2 || c.status == http.StatusBadRequest && c.stored {
+				if v == proto.V2 || c.status/100 == 4 && c.stored {
 					require.True(t, told, "the headers are missing")
 					require.Equal(t, *c.written, got)
 				} else {
@@ -394,7 +434,8 @@ func TestContentEncodings(t *testing.T) {
 			encoding string
 			ok       bool
 		}{
-			{"snappy", true}, {"", true}, {"gzip", false}, {"zstd", false}, {"deflate", false}, {"snappy, gzip", false}, {"x-snappy-framed", false},
+			{"snappy", true}, {"", true}, {"Snappy", true}, {"SNAPPY", true},
+			{"gzip", false}, {"deflate", false}, {"snappy, gzip", false}, {"snappy, snappy", false}, {"x-snappy-framed", false}, {"snappy ", false},
 		} {
 			t.Run("version="+v.String()+"/encoding="+c.encoding, func(t *testing.T) {
 				hr := newRequest(v, mixed(v))
@@ -432,6 +473,29 @@ func TestBombs(t *testing.T) {
 		{name: "declared length below the limit, and far above what the body can be", status: 400, id: "weir-snappy-malformed", below: 1 << 20, request: func() *http.Request {
 			hr := newRequest(proto.V1, nil)
 			setBody(hr, append(binary.AppendUvarint(nil, 30<<20), 0))
+			return hr
+		}},
+		{name: "zstd, declared length above the limit", status: 413, id: "weir-request-too-large", below: 1 << 20, request: func() *http.Request {
+			hr := newRequest(proto.V1, nil)
+			hr.Header.Set("Content-Encoding", "zstd")
+			setBody(hr, append(zstdHeader(1<<40), 1, 0, 0))
+			return hr
+		}},
+		{name: "zstd, declared length below the limit, and far above what the body can be", status: 400, id: "weir-zstd-malformed", below: 1 << 20, request: func() *http.Request {
+			hr := newRequest(proto.V1, nil)
+			hr.Header.Set("Content-Encoding", "zstd")
+			setBody(hr, append(zstdHeader(30<<20), 1, 0, 0))
+			return hr
+		}},
+		{name: "zstd, much of little", setup: []func(*setup){small}, status: 413, id: "weir-request-too-large", below: 8 << 20, request: func() *http.Request {
+			hr := newRequest(proto.V1, nil)
+			byZstd(hr, make([]byte, 100<<20))
+			return hr
+		}},
+		{name: "zstd, much of little, the length is not declared", setup: []func(*setup){small}, status: 413, id: "weir-request-too-large", below: 8 << 20, request: func() *http.Request {
+			hr := newRequest(proto.V1, nil)
+			hr.Header.Set("Content-Encoding", "zstd")
+			setBody(hr, zstdStream(make([]byte, 100<<20)))
 			return hr
 		}},
 		{name: "content length above the limit", status: 413, id: "weir-request-too-large", below: 1 << 20, request: func() *http.Request {

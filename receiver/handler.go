@@ -9,14 +9,21 @@ import (
 	"strings"
 	"time"
 
-	"github.com/klauspost/compress/s2"
-
 	"github.com/weir-metrics/weir/proto"
 )
 
 // ServeHTTP takes one remote-write request, 1.0 or 2.0.
 func (r *Receiver) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
-	v, err := r.negotiate(hr.Header)
+	switch {
+	case isHandshake(hr):
+		answerHandshake(w)
+		return
+	case hr.Method != http.MethodPost:
+		w.Header().Set("Allow", http.MethodPost)
+		http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)
+		return
+	}
+	v, enc, err := r.negotiate(hr.Header)
 	if err != nil {
 		r.answer(w, hr, v, "", nil, err)
 		return
@@ -30,8 +37,8 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	defer cancel()
 	req := newRequest()
 	defer req.release()
-	if err = r.read(w, hr, req); err == nil {
-		err = r.write(ctx, tenantID, v, req)
+	if err = r.read(w, hr, enc, req); err == nil {
+		err = r.write(ctx, tenantID, v, req, r.cfg.MaxSeries)
 	}
 	r.answer(w, hr, v, tenantID, req, err)
 }
@@ -41,9 +48,23 @@ const (
 	typeV2 = "application/x-protobuf;proto=io.prometheus.write.v2.Request"
 )
 
-// negotiate tells the protocol version from the headers.
-func (r *Receiver) negotiate(h http.Header) (proto.Version, error) {
-	ct := h.Get("Content-Type")
+// endpoint is what a write path speaks.
+type endpoint struct {
+	name      string
+	accept    string     // media types
+	encodings []encoding // of the body; the first when a request names none
+}
+
+var remoteWrite = endpoint{
+	name: "remote write", accept: typeV1 + ", " + typeV2, encodings: []encoding{snappy, zstandard, identity},
+}
+
+// negotiate tells the protocol version and the encoding from the headers.
+func (r *Receiver) negotiate(h http.Header) (proto.Version, encoding, error) {
+	ct, err := only(h, "Content-Type")
+	if err != nil {
+		return proto.V1, "", err
+	}
 	v := proto.V1
 	switch {
 	case ct == typeV2:
@@ -54,30 +75,66 @@ func (r *Receiver) negotiate(h http.Header) (proto.Version, error) {
 		msg, named := params["proto"]
 		switch {
 		case err != nil || mt != typeV1:
-			return v, unsupported("Content-Type", ct)
+			return v, "", remoteWrite.unsupported("Content-Type", ct)
 		case msg == "io.prometheus.write.v2.Request":
 			v = proto.V2
 		case named && msg != "prometheus.WriteRequest":
-			return v, unsupported("Content-Type", ct)
+			return v, "", remoteWrite.unsupported("Content-Type", ct)
 		}
 	}
-	switch enc := h.Get("Content-Encoding"); enc {
-	case "", "snappy", "identity":
-	default:
-		return v, unsupported("Content-Encoding", enc)
-	}
-	return v, nil
+	enc, err := remoteWrite.encoding(h)
+	return v, enc, err
 }
 
-func unsupported(header, value string) error {
+// encoding returns the encoding of the body.
+func (ep *endpoint) encoding(h http.Header) (encoding, error) {
+	value, err := only(h, "Content-Encoding")
+	if err != nil {
+		return "", err
+	}
+	if value == "" {
+		return ep.encodings[0], nil
+	}
+	for _, enc := range ep.encodings {
+		if strings.EqualFold(value, string(enc)) {
+			return enc, nil
+		}
+	}
+	return "", ep.unsupported("Content-Encoding", value)
+}
+
+func (ep *endpoint) acceptEncoding() string {
+	names := make([]string, len(ep.encodings))
+	for i, enc := range ep.encodings {
+		names[i] = string(enc)
+	}
+	return strings.Join(names, ", ")
+}
+
+func (ep *endpoint) unsupported(header, value string) error {
 	return proto.Errorf(proto.KindUnsupported, "weir-media-type-unsupported",
-		"%s %s is not spoken here; send Content-Type %s (remote write 1.0) or %s (2.0), Content-Encoding snappy or identity",
-		header, quote(value), typeV1, typeV2)
+		"%s %s is not spoken here, which is %s; accepted are Content-Type %s and Content-Encoding %s",
+		header, quote(value), ep.name, ep.accept, ep.acceptEncoding())
+}
+
+// only returns the value of a header that decides how the body is read, "" when
+// there is none. Whoever sends two of them, or a proxy that adds its own, may
+// mean either.
+func only(h http.Header, name string) (string, error) {
+	values := h[name]
+	switch len(values) {
+	case 0:
+		return "", nil
+	case 1:
+		return values[0], nil
+	}
+	return "", proto.Errorf(proto.KindBadData, "weir-header-repeated",
+		"the request has %d %s headers, %s and %s; send one", len(values), name, quote(values[0]), quote(values[1]))
 }
 
 // read reads the body and decodes it into req.decoded. Sizes are checked before
 // memory is taken for them.
-func (r *Receiver) read(w http.ResponseWriter, hr *http.Request, req *request) error {
+func (r *Receiver) read(w http.ResponseWriter, hr *http.Request, enc encoding, req *request) error {
 	limit := r.cfg.MaxRequestBytes
 	if hr.ContentLength > int64(limit) {
 		return tooLarge("compressed", hr.ContentLength, "max_request_bytes", limit)
@@ -93,42 +150,19 @@ func (r *Receiver) read(w http.ResponseWriter, hr *http.Request, req *request) e
 		return proto.Errorf(proto.KindUnavailable, "weir-body-incomplete", "the request body did not arrive in full: %v; repeat the request", err)
 	}
 	r.metrics.bytes.WithLabelValues("compressed").Add(float64(len(req.body)))
-	if hr.Header.Get("Content-Encoding") == "identity" {
-		req.decoded = append(req.decoded[:0], req.body...)
-	} else if err := r.decompress(req); err != nil {
+	if err := r.decoders.decode(enc, req); err != nil {
 		return err
-	}
-	if len(req.decoded) > r.cfg.MaxDecodedBytes {
-		return tooLarge("decoded", int64(len(req.decoded)), "max_decoded_bytes", r.cfg.MaxDecodedBytes)
 	}
 	r.metrics.bytes.WithLabelValues("decoded").Add(float64(len(req.decoded)))
 	return nil
 }
 
-func (r *Receiver) decompress(req *request) error {
-	n, err := s2.DecodedLen(req.body)
-	if err != nil {
-		return proto.Errorf(proto.KindBadData, "weir-snappy-malformed", "the body is not snappy block format: %v", err)
-	}
-	if n > r.cfg.MaxDecodedBytes {
-		return tooLarge("decoded", int64(n), "max_decoded_bytes", r.cfg.MaxDecodedBytes)
-	}
-	if n > 32*len(req.body) {
-		return proto.Errorf(proto.KindBadData, "weir-snappy-malformed",
-			"the body of %d bytes declares %d bytes decoded, more than snappy can pack into it", len(req.body), n)
-	}
-	if cap(req.decoded) < n {
-		req.decoded = make([]byte, n+n/4)
-	}
-	if req.decoded, err = s2.Decode(req.decoded[:cap(req.decoded)], req.body); err != nil {
-		return proto.Errorf(proto.KindBadData, "weir-snappy-malformed", "the body is not snappy block format: %v", err)
-	}
-	return nil
-}
+// smallerBatches is what to do about a request that is too large.
+const smallerBatches = "lower max_samples_per_send in the sender's queue_config (send_batch_max_size in an OpenTelemetry collector)"
 
 func tooLarge(what string, n int64, limit string, max int) error {
 	return proto.Errorf(proto.KindTooLarge, "weir-request-too-large",
-		"the request has at least %d bytes %s, the limit %s is %d; lower max_samples_per_send in the sender's queue_config", n, what, limit, max)
+		"the request has at least %d bytes %s, the limit %s is %d; %s", n, what, limit, max, smallerBatches)
 }
 
 // readAll reads rd to its end into dst. length is the announced length, or -1;
@@ -150,7 +184,3 @@ func readAll(rd io.Reader, dst []byte, length int64) ([]byte, error) {
 		}
 	}
 }
-
-// isVMAgent reports whether the sender is vmagent, which repeats some answers for
-// ever that others take for final.
-func isVMAgent(h http.Header) bool { return strings.HasPrefix(h.Get("User-Agent"), "vmagent") }

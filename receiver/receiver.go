@@ -1,6 +1,7 @@
 // Package receiver takes remote-write requests from the wire to the ingesters.
 //
-//	handler.go    ServeHTTP: tenant, limits on bytes, snappy into a pooled buffer
+//	handler.go    ServeHTTP: headers, tenant, limits on bytes
+//	decode.go     snappy, zstd or gzip into a pooled buffer
 //	write.go      write: scan each series, find its verdict, append to the frame
 //	replicate.go  replicate: send the frame, teach labels an ingester does not know
 //	  └─ Ingester.Write
@@ -106,7 +107,8 @@ var _ http.Handler = (*Receiver)(nil)
 type Receiver struct {
 	cfg Config
 	Deps
-	metrics *metrics
+	metrics  *metrics
+	decoders decoders
 
 	// secret seeds the hashes. Identities live only in memory, so in a single
 	// process it need not outlive it.
@@ -122,6 +124,7 @@ type Receiver struct {
 func New(cfg Config, deps Deps) *Receiver {
 	r := &Receiver{cfg: cfg, Deps: deps, secret: rand.Uint64(), tenants: make(map[string]*admissions)}
 	r.metrics = newMetrics(deps.Registry, r.entries)
+	r.decoders.init(cfg.MaxDecodedBytes)
 	return r
 }
 
@@ -130,7 +133,7 @@ func (r *Receiver) WriteV2(ctx context.Context, tenantID string, message []byte)
 	req := newRequest()
 	defer req.release()
 	req.decoded = append(req.decoded[:0], message...)
-	if err := r.write(ctx, tenantID, proto.V2, req); err != nil {
+	if err := r.write(ctx, tenantID, proto.V2, req, r.cfg.MaxSeries); err != nil {
 		return err
 	}
 	r.metrics.count(req)

@@ -71,17 +71,17 @@ func (req *request) release() {
 	requests.Put(req)
 }
 
-// write stores the decoded request and counts in req what became of it. An
-// error means that nothing may have been stored, and says whether the sender
-// should try again.
-func (r *Receiver) write(ctx context.Context, tenantID string, v proto.Version, req *request) error {
+// write stores the decoded request, of at most maxSeries series, and counts in
+// req what became of it. An error means that nothing may have been stored, and
+// says whether the sender should try again.
+func (r *Receiver) write(ctx context.Context, tenantID string, v proto.Version, req *request, maxSeries int) error {
 	lim := r.Limits(tenantID)
 	adm := r.admissionsOf(tenantID)
 	adm.under(lim)
 	if err := req.scan.Reset(v, req.decoded, adm.seed, r.cfg.MaxSymbols); err != nil {
 		return err
 	}
-	if err := req.lookUp(adm, lim, &r.cfg); err != nil {
+	if err := req.lookUp(adm, lim, maxSeries, r.cfg.MaxSamples); err != nil {
 		return err
 	}
 	if len(req.undecided) > 0 {
@@ -99,7 +99,7 @@ func (r *Receiver) write(ctx context.Context, tenantID string, v proto.Version, 
 }
 
 // lookUp scans every series of the request and finds its verdict.
-func (req *request) lookUp(adm *admissions, lim *tenant.Limits, cfg *Config) error {
+func (req *request) lookUp(adm *admissions, lim *tenant.Limits, maxSeries, maxSamples int) error {
 	adm.mu.RLock()
 	defer adm.mu.RUnlock()
 	current := adm.limits == lim // else they have just changed, and the verdicts are not ours
@@ -112,17 +112,17 @@ func (req *request) lookUp(adm *admissions, lim *tenant.Limits, cfg *Config) err
 			return err
 		}
 		if !more {
-			if samples+req.scan.MetadataCount() > cfg.MaxSamples {
-				return tooManySamples(cfg.MaxSamples)
+			if samples+req.scan.MetadataCount() > maxSamples {
+				return tooManySamples(maxSamples)
 			}
 			return nil
 		}
-		if samples += s.Counts().Total(); samples > cfg.MaxSamples {
-			return tooManySamples(cfg.MaxSamples)
+		if samples += s.Counts().Total(); samples > maxSamples {
+			return tooManySamples(maxSamples)
 		}
-		if len(req.series) >= cfg.MaxSeries {
+		if len(req.series) >= maxSeries {
 			return proto.Errorf(proto.KindTooLarge, "weir-too-many-series",
-				"the request has more than %d series (max_series_per_request); lower max_samples_per_send in the sender's queue_config", cfg.MaxSeries)
+				"the request has more than %d series (max_series_per_request); %s", maxSeries, smallerBatches)
 		}
 		old := false
 		if s.Cacheable() && current {
@@ -137,7 +137,7 @@ func (req *request) lookUp(adm *admissions, lim *tenant.Limits, cfg *Config) err
 
 func tooManySamples(limit int) error {
 	return proto.Errorf(proto.KindTooLarge, "weir-too-many-samples",
-		"the request has more than %d samples (max_samples_per_request); lower max_samples_per_send in the sender's queue_config", limit)
+		"the request has more than %d samples (max_samples_per_request); %s", limit, smallerBatches)
 }
 
 // decide passes the missing verdicts and remembers them. Labels of series that
