@@ -127,6 +127,7 @@ type Deps struct {
 	Engine  promql.QueryEngine // see NewEngine
 	Tenants tenant.Resolver
 	Writer  http.Handler // remote write; it finds the tenant and answers by itself
+	OTLP    http.Handler // OTLP metrics; so does it
 
 	// Flush cuts blocks of what is in memory now, of one tenant or, when empty,
 	// of all, and returns when they are on disk.

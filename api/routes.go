@@ -55,6 +55,8 @@ func (a *API) writeRoutes() []route {
 		{getAndPost, "/api/v1/write", what, a.Writer},
 		{getAndPost, "/api/v1/receive", what, a.Writer},
 		{getAndPost, "/api/v1/remote_write", what, a.Writer},
+		{post, "/otlp/v1/metrics", "OTLP metrics, protobuf or JSON", a.OTLP},
+		{post, "/api/v1/otlp/v1/metrics", "OTLP metrics, protobuf or JSON", a.OTLP},
 	}
 }
 

@@ -168,6 +168,7 @@ func newServer(t testing.TB, change ...func(*server)) *server {
 		Querier:   querier.New(s.source),
 		Tenants:   tenant.Resolver{Mode: tenant.ModeHeader},
 		Writer:    http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusNoContent) }),
+		OTLP:      http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusOK) }),
 		Flush:     func(_ context.Context, tenantID string) error { s.flushed = append(s.flushed, tenantID); return nil },
 		Storage:   s.source,
 		Ready:     func() error { return nil },

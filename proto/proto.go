@@ -5,6 +5,7 @@
 //	request.go    Request: a scanner over decoded remote-write 1.0 and 2.0 bytes
 //	samples.go    floats, exemplars and metadata of one scanned series
 //	histogram.go  native histograms
+//	builder.go    Builder: a writer of remote-write 2.0, for what is translated into it
 //	frame.go      Frame and Reply, what passes between receiver and ingester
 //	reason.go     why a part of a request was refused
 //	errors.go     why a request as a whole was refused

@@ -33,6 +33,9 @@ const (
 	ExemplarWithoutSeries
 	MetadataInvalid
 	MetadataTooLong
+	PointUntranslatable
+	DeltaOutOfOrder
+	DeltaTooManySeries
 
 	// Reasons is the number of reasons.
 	Reasons
@@ -62,6 +65,9 @@ var reasonIDs = [Reasons]string{
 	ExemplarWithoutSeries:   "weir-exemplar-without-series",
 	MetadataInvalid:         "weir-metadata-invalid",
 	MetadataTooLong:         "weir-metadata-too-long",
+	PointUntranslatable:     "weir-otlp-point-untranslatable",
+	DeltaOutOfOrder:         "weir-otlp-delta-out-of-order",
+	DeltaTooManySeries:      "weir-otlp-delta-too-many-series",
 }
 
 // ID returns the stable id of r.
@@ -74,7 +80,12 @@ const maxExamples = 8
 type Rejections struct {
 	Counts   [Reasons]Counts
 	Examples []Example
-	total    int
+	// Series are the indexes of the series that samples were refused of, in the
+	// order of the calls, one perhaps several times. They are kept only when Track
+	// is set.
+	Series []uint32
+	Track  bool
+	total  int
 }
 
 // Example is one refused sample or series.
@@ -94,6 +105,9 @@ func (r *Rejections) Add(reason Reason, n Counts, series uint32, t int64, detail
 	first := r.Counts[reason] == Counts{}
 	r.Counts[reason].Add(n)
 	r.total += n.Total()
+	if r.Track && n.Samples+n.Histograms > 0 && series != NoSeries {
+		r.Series = append(r.Series, series)
+	}
 	if first && len(r.Examples) < maxExamples {
 		r.Examples = append(r.Examples, Example{Reason: reason, Series: series, T: t, Detail: detail()})
 	}
@@ -113,6 +127,9 @@ func (r *Rejections) Merge(other *Rejections, series func(uint32) uint32) {
 			r.Examples = append(r.Examples, e)
 		}
 	}
+	for _, s := range other.Series {
+		r.Series = append(r.Series, series(s))
+	}
 	for i := range other.Counts {
 		r.Counts[i].Add(other.Counts[i])
 	}
@@ -121,6 +138,7 @@ func (r *Rejections) Merge(other *Rejections, series func(uint32) uint32) {
 
 // Reset empties r, keeping its memory.
 func (r *Rejections) Reset() {
+	r.Series, r.Track = r.Series[:0], false
 	if r.total == 0 && len(r.Examples) == 0 {
 		return
 	}

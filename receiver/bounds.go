@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/prometheus/prometheus/model/exemplar"
@@ -86,15 +87,17 @@ func (b *bounds) histogram(req *request, i uint32, h *proto.Histogram) bool {
 		})
 		return false
 	}
-	var err error
-	if h.H != nil {
+	err := checkIndexes(h)
+	switch {
+	case err != nil:
+	case h.H != nil:
 		if fine(h.H.Schema) {
 			err = h.H.ReduceResolution(histogram.ExponentialSchemaMax)
 		}
 		if err == nil {
 			err = h.H.Validate()
 		}
-	} else {
+	default:
 		if fine(h.FH.Schema) {
 			err = h.FH.ReduceResolution(histogram.ExponentialSchemaMax)
 		}
@@ -106,6 +109,38 @@ func (b *bounds) histogram(req *request, i uint32, h *proto.Histogram) bool {
 		req.rejected.Add(proto.HistogramInvalid, one, i, h.T, err.Error)
 	}
 	return err == nil
+}
+
+// checkIndexes wants buckets that hold numbers there are: those of the Prometheus
+// library that add histograms up count on it, and panic otherwise.
+func checkIndexes(h *proto.Histogram) error {
+	var (
+		schema int32
+		sides  [2][]histogram.Span
+	)
+	if h.H != nil {
+		schema, sides = h.H.Schema, [...][]histogram.Span{h.H.PositiveSpans, h.H.NegativeSpans}
+	} else {
+		schema, sides = h.FH.Schema, [...][]histogram.Span{h.FH.PositiveSpans, h.FH.NegativeSpans}
+	}
+	if histogram.IsCustomBucketsSchema(schema) {
+		return nil // as many as they have bounds
+	}
+	// Of schema 0, bucket i ends at 2 to the power of i, and a float64 is at most
+	// 2^1024 and at least 2^-1074. Each schema above has twice as many.
+	const powers = 1100
+	limit := min(int64(powers)<<min(max(schema, 0), 32), math.MaxInt32)
+	for _, spans := range sides {
+		index := int64(0)
+		for _, s := range spans {
+			index += int64(s.Offset)
+			if index < -limit || index+int64(s.Length) > limit {
+				return fmt.Errorf("a bucket at the index %d, which no number can be in at schema %d", index, schema)
+			}
+			index += int64(s.Length)
+		}
+	}
+	return nil
 }
 
 func fine(schema int32) bool {

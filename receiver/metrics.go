@@ -15,18 +15,23 @@ type metrics struct {
 	bytes     *prometheus.CounterVec
 	admitted  prometheus.Counter
 	taught    prometheus.Counter
+	warnings  *prometheus.CounterVec
 }
 
-func newMetrics(reg prometheus.Registerer, entries func() float64) *metrics {
+func newMetrics(reg prometheus.Registerer, entries, sums func() float64) *metrics {
 	f := promauto.With(reg)
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "weir_receiver_admission_entries",
 		Help: "Verdicts on series remembered, over all tenants.",
 	}, entries)
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "weir_receiver_otlp_delta_series",
+		Help: "Series whose OTLP deltas are added up, over all tenants.",
+	}, sums)
 	return &metrics{
 		requests: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "weir_receiver_requests_total",
-			Help: "Remote-write requests by protocol version and by the id of the answer (weir-ok when everything was stored).",
+			Help: "Write requests by protocol (1.0 and 2.0 of remote write, otlp) and by the id of the answer (weir-ok when everything was stored).",
 		}, []string{"protocol", "result"}),
 		received: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "weir_receiver_received_samples_total",
@@ -52,6 +57,10 @@ func newMetrics(reg prometheus.Registerer, entries func() float64) *metrics {
 			Name: "weir_receiver_taught_series_total",
 			Help: "Series whose labels were sent again because an ingester did not know them.",
 		}),
+		warnings: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_receiver_otlp_translation_warnings_total",
+			Help: "Warnings of the translator of OTLP, by category: what is stored may not be what was meant.",
+		}, []string{"category"}),
 	}
 }
 

@@ -1,10 +1,12 @@
-// Package receiver takes remote-write requests from the wire to the ingesters.
+// Package receiver takes write requests from the wire to the ingesters.
 //
 //	handler.go    ServeHTTP: headers, tenant, limits on bytes
 //	decode.go     snappy, zstd or gzip into a pooled buffer
 //	write.go      write: scan each series, find its verdict, append to the frame
 //	replicate.go  replicate: send the frame, teach labels an ingester does not know
 //	  └─ Ingester.Write
+//
+//	otlp.go       OTLP: translated into remote write 2.0, from there the same
 //
 // What happens to a series depends only on its label bytes and the tenant's
 // limits, so the verdict is looked up by a hash of those bytes (admission.go):
@@ -48,6 +50,7 @@ type Config struct {
 	AdmissionEntries   int           `yaml:"admission_entries_per_tenant"`
 	Timeout            time.Duration `yaml:"timeout"`
 	RequireContentType bool          `yaml:"require_content_type"`
+	OTLP               OTLPConfig    `yaml:"otlp"`
 }
 
 // DefaultConfig returns the defaults.
@@ -61,6 +64,7 @@ func DefaultConfig() Config {
 		AdmissionEntries:   4 << 20,          // verdicts remembered per generation, two generations per tenant
 		Timeout:            20 * time.Second, // shorter than the 30 s after which Prometheus gives up
 		RequireContentType: false,            // true: a request without Content-Type is 415 rather than remote-write 1.0
+		OTLP:               defaultOTLPConfig(),
 	}
 }
 
@@ -109,6 +113,7 @@ type Receiver struct {
 	Deps
 	metrics  *metrics
 	decoders decoders
+	deltas   deltas
 
 	// secret seeds the hashes. Identities live only in memory, so in a single
 	// process it need not outlive it.
@@ -123,8 +128,9 @@ type Receiver struct {
 // New checks and wires; it starts nothing.
 func New(cfg Config, deps Deps) *Receiver {
 	r := &Receiver{cfg: cfg, Deps: deps, secret: rand.Uint64(), tenants: make(map[string]*admissions)}
-	r.metrics = newMetrics(deps.Registry, r.entries)
+	r.metrics = newMetrics(deps.Registry, r.entries, r.deltas.series)
 	r.decoders.init(cfg.MaxDecodedBytes)
+	r.deltas = deltas{cfg: &r.cfg.OTLP, seed: func(tenantID string) uint64 { return proto.TenantSeed(r.secret, tenantID) }, tenants: make(map[string]*sums)}
 	return r
 }
 

@@ -10,6 +10,7 @@ import (
 // replicate sends the request's frame to the ingester and counts what became of
 // it. Series that the ingester does not know are sent again with their labels.
 func (r *Receiver) replicate(ctx context.Context, tenantID string, lim *tenant.Limits, req *request) error {
+	req.reply.Rejected.Track = req.rejected.Track
 	if err := r.Ingester.Write(ctx, tenantID, &req.frame, &req.reply); err != nil {
 		return err
 	}
@@ -25,6 +26,7 @@ func (r *Receiver) replicate(ctx context.Context, tenantID string, lim *tenant.L
 		taughtOrigin []uint32
 		reply        proto.Reply
 	)
+	reply.Rejected.Track = req.rejected.Track
 	if err := req.teach(lim, r.cfg.maxSpelled(), &taught, &taughtOrigin); err != nil {
 		return err
 	}

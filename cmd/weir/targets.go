@@ -56,6 +56,7 @@ func runAll(ctx context.Context, cfg Config, flags map[string]string, logger *sl
 		Engine:    api.NewEngine(cfg.Query, component("engine"), reg),
 		Tenants:   tenants,
 		Writer:    recv,
+		OTLP:      recv.OTLP(),
 		Flush:     ing.Flush,
 		Storage:   ing,
 		Ready:     readiness(ctx, ing.Ready),
