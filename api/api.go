@@ -2,6 +2,7 @@
 // and what operators and orchestrators ask.
 //
 //	Handler ──┬─ POST /api/v1/push …                  -> Deps.Writer
+//	          ├─ POST /otlp/v1/metrics …              -> Deps.OTLP
 //	          ├─ [/prometheus]/api/v1/query …         -> read: tenant, form, timeout ── query.go, labels.go …
 //	          │                                            └─ querier, engine -> payload -> encode.go
 //	          ├─ [/prometheus]/federate               -> federate.go

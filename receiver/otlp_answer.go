@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"net/http"
+	"strings"
 
 	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
 	"google.golang.org/genproto/googleapis/rpc/code"
@@ -38,7 +39,7 @@ func (r *Receiver) answerOTLP(w http.ResponseWriter, hr *http.Request, a *otlpAn
 		message := ""
 		if a.req.rejected.Total() > 0 {
 			id = a.req.rejected.Examples[0].Reason.ID()
-			message = id + ": " + partialBody(a.req)
+			message = text(id + ": " + partialBody(a.req))
 			r.logRefusal(a.tenantID, hr, message)
 		}
 		body = a.response(message)
@@ -85,10 +86,14 @@ var codes = map[weirproto.Kind]code.Code{
 	weirproto.KindNotFound:        code.Code_NOT_FOUND,
 }
 
+// text makes valid UTF-8, without which a message cannot be written: what
+// libraries say of a body may quote it.
+func text(s string) string { return strings.ToValidUTF8(s, "\ufffd") }
+
 func statusOf(e *weirproto.Error) *status.Status {
-	s := &status.Status{Code: int32(codes[e.Kind]), Message: e.Error()}
+	s := &status.Status{Code: int32(codes[e.Kind]), Message: text(e.Error())}
 	if e.Kind == weirproto.KindBadData {
-		bad := &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Description: e.Msg, Reason: e.ID}}}
+		bad := &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Description: text(e.Msg), Reason: e.ID}}}
 		if detail, err := anypb.New(bad); err == nil {
 			s.Details = []*anypb.Any{detail}
 		}

@@ -436,6 +436,29 @@ func TestOTLPBombs(t *testing.T) {
 	}
 }
 
+// TestOTLPExemplarsInOrder: SDKs sample exemplars in any order, and the store
+// wants them by time.
+func TestOTLPExemplarsInOrder(t *testing.T) {
+	now := time.Now().UnixMilli()
+	for _, temporality := range []pmetric.AggregationTemporality{cumulative, delta} {
+		e := newExported()
+		p := exponential(e, "size", temporality, 0, now, 0, 0, 1)
+		for i, before := range []int64{5, 9, 1, 7, 9} {
+			x := p.Exemplars().AppendEmpty()
+			x.SetIntValue(int64(-i))
+			x.SetTimestamp(nanos(now - before))
+		}
+		recorded, w := newSetup(t).export(otlpProtobuf, e.Metrics)
+		refused, message := partial(t, w)
+		require.Zero(t, refused, message)
+		var got [][2]int64
+		for _, x := range recorded.series[0].exemplars {
+			got = append(got, [2]int64{now - x.Ts, int64(x.Value)})
+		}
+		require.Equal(t, [][2]int64{{9, -4}, {9, -1}, {7, -3}, {5, 0}, {1, -2}}, got)
+	}
+}
+
 // TestOTLPAttributes: values that are no strings, names that collide, and
 // nesting that is allowed.
 func TestOTLPAttributes(t *testing.T) {

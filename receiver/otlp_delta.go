@@ -111,15 +111,14 @@ func (d *deltas) take(ctx context.Context, tenantID string) (*sums, error) {
 
 // giveBack ends the use of sums that were taken.
 func (d *deltas) giveBack(tenantID string, s *sums) {
-	size := s.size
-	s.turn <- struct{}{}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s.users--
-	s.kept = size
-	if s.users == 0 && size == 0 {
+	s.kept = s.size
+	if s.users == 0 && s.size == 0 {
 		delete(d.tenants, tenantID) // whoever sends requests can make up tenants
 	}
+	s.turn <- struct{}{}
 }
 
 // sweep forgets tenants that got no deltas for long. d.mu is held.

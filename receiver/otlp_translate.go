@@ -1,13 +1,16 @@
 package receiver
 
 import (
+	"cmp"
 	"context"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
@@ -109,7 +112,7 @@ func (t *translation) Append(_ storage.SeriesRef, ls labels.Labels, st, ts int64
 		t.cancel()
 		return 0, t.err
 	}
-	s := proto.BuilderSeries{Labels: ls, Exemplars: opts.Exemplars, Metadata: opts.Metadata}
+	s := proto.BuilderSeries{Labels: ls, Exemplars: inOrder(opts.Exemplars), Metadata: opts.Metadata}
 	if h != nil {
 		if value.IsStaleNaN(h.Sum) {
 			h = &histogram.Histogram{Sum: h.Sum} // the translator leaves counts in it that contradict each other
@@ -152,6 +155,20 @@ func (t *translation) within(ls labels.Labels) error {
 		return tooLarge("of labels when it is translated", int64(t.spelled), "4 x max_decoded_bytes", limit)
 	}
 	return nil
+}
+
+// inOrder sorts exemplars as the store wants them of a series. SDKs sample them
+// in any order.
+func inOrder(exemplars []exemplar.Exemplar) []exemplar.Exemplar {
+	compare := func(a, b exemplar.Exemplar) int {
+		return cmp.Or(cmp.Compare(a.Ts, b.Ts), cmp.Compare(a.Value, b.Value), cmp.Compare(a.Labels.Hash(), b.Labels.Hash()))
+	}
+	if slices.IsSortedFunc(exemplars, compare) {
+		return exemplars
+	}
+	exemplars = slices.Clone(exemplars)
+	slices.SortFunc(exemplars, compare)
+	return exemplars
 }
 
 // isTargetInfo recognises the series that the translator makes of a resource.

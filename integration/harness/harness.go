@@ -232,6 +232,9 @@ func (s *Server) DataDir() string { return s.options.DataDir }
 // again.
 func (s *Server) WriteURL() string { return s.Process().URL + s.kind.WritePath }
 
+// OTLPURL is the OTLP endpoint for metrics of weir. It changes as WriteURL does.
+func (s *Server) OTLPURL() string { return s.Process().URL + "/otlp/v1/metrics" }
+
 // Kill ends the server with SIGKILL.
 func (s *Server) Kill() { s.Process().Kill() }
 

@@ -83,3 +83,22 @@ func VictoriaMetrics() Kind {
 		ReadyPath: "/health",
 	}
 }
+
+// VMAgent is the agent that scrapes for VictoriaMetrics. What it scrapes and
+// where it writes are added as Options.ExtraArgs.
+func VMAgent() Kind {
+	return Kind{
+		Name:    "vmagent",
+		Package: "github.com/VictoriaMetrics/VictoriaMetrics/app/vmagent",
+		Module:  "tools/victoriametrics",
+		Args: func(listen, dataDir string) []string {
+			return []string{
+				"-httpListenAddr=" + listen,
+				"-remoteWrite.tmpDataPath=" + filepath.Join(dataDir, "queue"),
+				"-loggerLevel=WARN",
+			}
+		},
+		WritePath: "/api/v1/write",
+		ReadyPath: "/-/ready",
+	}
+}

@@ -1,12 +1,17 @@
-// Pins the VictoriaMetrics that make bench compares weir with. A module of its
-// own, so that its dependencies stay out of weir's. Build it with
+// Pins the VictoriaMetrics that make bench compares weir with, and the vmagent
+// that the integration tests let write to weir. A module of its own, so that its
+// dependencies stay out of weir's. Build them with
 //
 //	go build -C tools/victoriametrics -o ../../bin/victoria-metrics github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics
+//	go build -C tools/victoriametrics -o ../../bin/vmagent github.com/VictoriaMetrics/VictoriaMetrics/app/vmagent
 module github.com/weir-metrics/weir/tools/victoriametrics
 
 go 1.26.6
 
-tool github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics
+tool (
+	github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics
+	github.com/VictoriaMetrics/VictoriaMetrics/app/vmagent
+)
 
 require github.com/VictoriaMetrics/VictoriaMetrics v1.150.0
 
