@@ -3,7 +3,8 @@
 //
 //	engine ── Queryable(tenant) ── select: sources by extent, merge ──┬─ ingester (recent)
 //	              │                                                   └─ store gateway (blocks)
-//	              └─ iterate: the chunks of one series -> its samples
+//	              ├─ iterate: the chunks of one series -> its samples
+//	              └─ rechunk: the chunks of one series -> chunks that do not overlap
 //
 // Chunks come untrimmed and encoded from the sources; they are deduplicated as
 // bytes, decoded once, and cut to the time range while they are iterated.
@@ -73,8 +74,17 @@ func (q *Querier) WithLimits(limits Limits) *Querier {
 // of the limits.
 func (q *Querier) Queryable(tenant string) storage.Queryable {
 	return storage.QueryableFunc(func(mint, maxt int64) (storage.Querier, error) {
-		return q.open(tenant, mint, maxt)
+		sel, err := q.open(tenant, mint, maxt)
+		if err != nil {
+			return nil, err
+		}
+		return sel, nil
 	})
+}
+
+// ChunkQueryable reads the tenant's samples as chunks, for who sends them on.
+func (q *Querier) ChunkQueryable(tenant string) storage.ChunkQueryable {
+	return chunkQueryable{querier: q, tenant: tenant}
 }
 
 // ExemplarQueryable reads the tenant's exemplars.

@@ -12,7 +12,7 @@ import (
 
 // open takes a chunk querier of every source whose extent meets [mint, maxt]
 // (milliseconds, inclusive).
-func (q *Querier) open(tenant string, mint, maxt millis) (storage.Querier, error) {
+func (q *Querier) open(tenant string, mint, maxt millis) (*selector, error) {
 	sel := &selector{mint: mint, maxt: maxt, budget: budget{limits: q.limits}}
 	for _, src := range q.sources {
 		lo, hi, ok := src.Extent(tenant)
@@ -38,10 +38,14 @@ type selector struct {
 
 // Select implements storage.Querier. Samples outside the hints' time range, or
 // without hints the selector's, are cut while iterating; chunks are not
-// re-encoded for it. With more than one source the set is always sorted. Sources
-// are asked one after another, so that a remote one should start its stream and
-// return.
+// re-encoded for it. With more than one source the set is always sorted.
 func (s *selector) Select(ctx context.Context, sorted bool, hints *storage.SelectHints, matchers ...*labels.Matcher) storage.SeriesSet {
+	return s.merge(ctx, sorted, hints, matchers)
+}
+
+// merge selects from every source. They are asked one after another, so that a
+// remote one should start its stream and return.
+func (s *selector) merge(ctx context.Context, sorted bool, hints *storage.SelectHints, matchers []*labels.Matcher) *seriesSet {
 	h := storage.SelectHints{Start: s.mint, End: s.maxt}
 	if hints != nil {
 		h = *hints
