@@ -5,6 +5,7 @@
 //	          ├─ POST /otlp/v1/metrics …              -> Deps.OTLP
 //	          ├─ [/prometheus]/api/v1/query …         -> read: tenant, form, timeout ── query.go, labels.go …
 //	          │                                            └─ querier, engine -> payload -> encode.go
+//	          ├─ [/prometheus]/api/v1/read            -> remoteread.go: querier -> samples or chunks
 //	          ├─ [/prometheus]/federate               -> federate.go
 //	          ├─ [/prometheus]/api/v1/status/…        -> status.go; rules.go says that there are none
 //	          └─ /metrics /ready /ingester/flush …    -> operate.go
@@ -59,7 +60,7 @@ func DefaultConfig() Config {
 		Timeout:            2 * time.Minute, // of a read; its own timeout parameter can only shorten it
 		MaxSamples:         50_000_000,      // in memory at once, of one query
 		LookbackDelta:      5 * time.Minute, // after which a series without a newer sample is gone
-		MaxConcurrent:      20,              // queries evaluated at once; others wait, within their timeout
+		MaxConcurrent:      20,              // queries evaluated at once, and remote reads; others wait, within their timeout
 		MaxPointsPerSeries: 11_000,          // steps of one range query
 		MaxSubquerySteps:   1_000_000,       // of all subqueries of one query: 16 bytes each, twice that with its points
 		MaxQueryBytes:      128 << 10,       // of a query, or of all selectors of a request
@@ -68,7 +69,7 @@ func DefaultConfig() Config {
 		MaxSeries:          2_000_000,       // selected by one query, each selector counting anew
 		MaxChunkBytes:      4 << 30,         // read by one query, encoded
 		MaxResults:         100_000,         // series, label names or values listed in one answer; more are cut
-		MaxResponseBytes:   256 << 20,       // of an answer, as JSON, about
+		MaxResponseBytes:   256 << 20,       // of an answer, as JSON, about, or of one to a remote read
 		CORSOrigin:         ".*",            // origins whose scripts may read answers, a regular expression
 		Features:           []string{},      // experimental parts of PromQL, see features.go
 	}
@@ -165,7 +166,8 @@ type Storage interface {
 	Replay() (done, of int)
 }
 
-// API serves HTTP. It holds no state between requests but its metrics.
+// API serves HTTP. It holds no state between requests but its metrics, and whose
+// remote reads are being answered.
 type API struct {
 	Deps
 	cfg     Config
@@ -173,6 +175,8 @@ type API struct {
 	origins *regexp.Regexp // whose scripts may read answers
 	started time.Time
 	metrics *metrics
+
+	remoteReads *gate
 }
 
 // New checks and wires; it starts nothing. Call it once for a Registry.
@@ -188,5 +192,7 @@ func New(cfg Config, deps Deps) *API {
 		origins: origins,
 		started: time.Now(),
 		metrics: newMetrics(deps.Registry),
+
+		remoteReads: newGate(cfg.MaxConcurrent),
 	}
 }

@@ -15,6 +15,7 @@ type metrics struct {
 	duration *prometheus.HistogramVec
 	inFlight prometheus.Gauge
 	refused  *prometheus.CounterVec
+	cutReads *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -34,6 +35,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		refused: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "weir_api_refused_reads_total",
 			Help: "Reads that were refused, by the id in the answer (docs/errors.md).",
+		}, []string{"reason"}),
+		cutReads: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_api_cut_reads_total",
+			Help: "Remote reads whose answer was cut off after a part of it was sent, by type of error.",
 		}, []string{"reason"}),
 	}
 }

@@ -64,15 +64,25 @@ func (a *API) read(f readFunc) http.HandlerFunc {
 	})
 }
 
-// serve makes a handler of f, which answers by itself or returns why it could not.
-func (a *API) serve(f func(ctx context.Context, w http.ResponseWriter, r *request) error) http.HandlerFunc {
+// serveFunc answers by itself, or returns why it could not.
+type serveFunc func(ctx context.Context, w http.ResponseWriter, r *request) error
+
+// serve makes a handler of f, for which the parameters are read.
+func (a *API) serve(f serveFunc) http.HandlerFunc {
+	return a.serveBody(func(ctx context.Context, w http.ResponseWriter, r *request) error {
+		if err := a.parseForm(w, r.Request); err != nil {
+			return err
+		}
+		return f(ctx, w, r)
+	})
+}
+
+// serveBody makes a handler of f, which reads the body.
+func (a *API) serveBody(f serveFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, hr *http.Request) {
 		tenantID, err := a.Tenants.Resolve(hr.Header)
 		if err == nil {
 			err = a.ready()
-		}
-		if err == nil {
-			err = a.parseForm(w, hr)
 		}
 		if err != nil {
 			a.fail(w, hr, tenantID, err)

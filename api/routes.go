@@ -92,7 +92,7 @@ func (a *API) readRoutes(prefix string) []route {
 		routes[i] = a.forBrowsers(rt)
 		routes[i].pattern = prefix + rt.pattern
 	}
-	return routes
+	return append(routes, route{post, prefix + "/read", "remote read, by samples or chunks", a.serveBody(a.remoteRead)})
 }
 
 func (a *API) federationRoute(prefix string) route {
