@@ -54,11 +54,12 @@ func (s *Server) OnDisk(t testing.TB) map[string][]Sample {
 			require.NoError(t, set.Err())
 			return out
 		}
-		out[set.At().Labels().String()] = samplesOf(t, set.At())
+		out[set.At().Labels().String()] = SamplesOf(t, set.At())
 	}
 }
 
-func samplesOf(t testing.TB, series storage.Series) []Sample {
+// SamplesOf returns all samples of a series.
+func SamplesOf(t testing.TB, series storage.Series) []Sample {
 	var out []Sample
 	it := series.Iterator(nil)
 	for {

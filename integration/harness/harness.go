@@ -1,6 +1,7 @@
 // Package harness starts servers for tests and speaks HTTP with them.
 //
 //	harness.go  build once, start, restart, stop; logs into the test's log on failure
+//	peer.go     programs that run beside the server, as its clients
 //	encode.go   series of a test -> remote-write 1.0 and 2.0, by the generated encoders
 //	push.go     POST to the write endpoint: status, body, Written headers; flush
 //	query.go    GET from the query endpoints
@@ -133,6 +134,7 @@ type Config struct {
 type Server struct {
 	t       testing.TB
 	kind    server.Kind
+	binary  string
 	options server.Options
 	process *atomic.Pointer[server.Process]
 	tenant  string // whom it speaks for; empty: it does not say
@@ -155,11 +157,7 @@ func (s *Server) identify(h http.Header) {
 // Start starts a server on an empty directory and stops it when the test ends.
 func Start(t testing.TB, cfg Config) *Server {
 	t.Helper()
-	path := Binary(t)
-	dir := t.TempDir()
-	s := &Server{t: t, kind: kindOf(cfg), process: new(atomic.Pointer[server.Process]), options: server.Options{
-		DataDir: filepath.Join(dir, "data"), LogPath: filepath.Join(dir, "log"), MemoryLimit: memoryLimit,
-	}}
+	s := prepare(t, kindOf(cfg), Binary(t))
 	if strings.Contains(os.Getenv("WEIR_TEST_BUILD_FLAGS"), "-race") {
 		s.options.MemoryLimit = 0 // the race detector reserves terabytes of addresses
 	}
@@ -168,16 +166,26 @@ func Start(t testing.TB, cfg Config) *Server {
 	} else {
 		s.options.ExtraArgs = prometheusArgs(cfg)
 	}
+	s.start()
+	return s
+}
+
+// prepare makes an empty directory for a server, and kills it when the test ends.
+func prepare(t testing.TB, kind server.Kind, binary string) *Server {
+	t.Helper()
+	dir := t.TempDir()
+	s := &Server{t: t, kind: kind, binary: binary, process: new(atomic.Pointer[server.Process]), options: server.Options{
+		DataDir: filepath.Join(dir, "data"), LogPath: filepath.Join(dir, "log"), MemoryLimit: memoryLimit,
+	}}
 	require.NoError(t, os.Mkdir(s.options.DataDir, 0o755))
 	t.Cleanup(func() {
 		if p := s.process.Load(); p != nil {
 			p.Kill()
 		}
 		if t.Failed() {
-			t.Logf("end of the server's log:\n%s", server.Tail(s.options.LogPath, logTail))
+			t.Logf("end of the log of %s:\n%s", kind.Name, server.Tail(s.options.LogPath, logTail))
 		}
 	})
-	s.start(path)
 	return s
 }
 
@@ -215,9 +223,9 @@ func prometheusArgs(cfg Config) []string {
 	return args
 }
 
-func (s *Server) start(path string) {
+func (s *Server) start() {
 	s.t.Helper()
-	p, err := server.Start(s.t.Context(), s.kind, path, s.options)
+	p, err := server.Start(s.t.Context(), s.kind, s.binary, s.options)
 	require.NoError(s.t, err, "log:\n%s", server.Tail(s.options.LogPath, logTail))
 	s.process.Store(p)
 }
@@ -235,6 +243,9 @@ func (s *Server) WriteURL() string { return s.Process().URL + s.kind.WritePath }
 // OTLPURL is the OTLP endpoint for metrics of weir. It changes as WriteURL does.
 func (s *Server) OTLPURL() string { return s.Process().URL + "/otlp/v1/metrics" }
 
+// APIURL is what /api/v1/query and its siblings follow. It changes as well.
+func (s *Server) APIURL() string { return s.Process().URL + s.kind.APIPath }
+
 // Kill ends the server with SIGKILL.
 func (s *Server) Kill() { s.Process().Kill() }
 
@@ -247,5 +258,5 @@ func (s *Server) Stop() {
 // Again starts the server on the data it left.
 func (s *Server) Again() {
 	s.t.Helper()
-	s.start(Binary(s.t))
+	s.start()
 }

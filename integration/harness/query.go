@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"math"
 	"net/http"
@@ -58,7 +59,7 @@ func (s *Server) Ask(ctx context.Context, path string, params url.Values, header
 // which must be a success without warnings, into into.
 func (s *Server) Get(t testing.TB, path string, params url.Values, into any) {
 	t.Helper()
-	u := s.Process().URL + s.kind.APIPath + path + "?" + params.Encode()
+	u := s.APIURL() + path + "?" + params.Encode()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, u, nil)
 	require.NoError(t, err)
 	s.identify(req.Header)
@@ -71,6 +72,21 @@ func (s *Server) Get(t testing.TB, path string, params url.Values, into any) {
 	require.Equal(t, "success", e.Status)
 	require.Empty(t, e.Warnings)
 	require.NoError(t, json.Unmarshal(e.Data, into), "%s: %s", u, e.Data)
+}
+
+// Text returns the body of a page, which must be there.
+func (s *Server) Text(t testing.TB, path string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.Process().URL+path, nil)
+	require.NoError(t, err)
+	s.identify(req.Header)
+	resp, err := queryClient.Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, resp.StatusCode, "%s", text)
+	return string(text)
 }
 
 // Stored is one series as a query returned it.

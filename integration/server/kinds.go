@@ -64,6 +64,39 @@ func PrometheusOutOfOrder(window string) Kind {
 	return k
 }
 
+// PrometheusWith is Prometheus with a configuration file of this text, as a
+// client: one that scrapes, writes and reads remotely. As an agent it has no
+// storage but its write-ahead log.
+func PrometheusWith(config string, agent bool) Kind {
+	k := Prometheus()
+	k.Prepare = func(dataDir string) error {
+		return os.WriteFile(filepath.Join(dataDir, "prometheus.yml"), []byte(config), 0o644)
+	}
+	if agent {
+		k.Args = func(listen, dataDir string) []string {
+			return []string{
+				"--agent",
+				"--config.file=" + filepath.Join(dataDir, "prometheus.yml"),
+				"--storage.agent.path=" + filepath.Join(dataDir, "agent"),
+				"--web.listen-address=" + listen,
+				"--log.level=warn",
+			}
+		}
+	}
+	return k
+}
+
+// Promtool is no server, but a program that is built like one.
+func Promtool() Kind {
+	return Kind{Name: "promtool", Package: "github.com/prometheus/prometheus/cmd/promtool", Module: "tools/prometheus"}
+}
+
+// OTelExport is no server either: it sends what it reads from standard input
+// through the remote-write exporter of the OpenTelemetry collector.
+func OTelExport() Kind {
+	return Kind{Name: "otelexport", Package: ".", Module: "tools/otelexport"}
+}
+
 // VictoriaMetrics is the single-node peer with its defaults. It does not speak
 // remote-write 2.0.
 func VictoriaMetrics() Kind {
