@@ -44,18 +44,7 @@ var floatCases = []struct {
 func TestRoundTripFloats(t *testing.T) {
 	s := harness.Start(t, harness.Config{})
 	base := time.Now().Add(-time.Minute).UnixMilli()
-	for _, p := range protocols {
-		var newer, late []harness.Series
-		for _, c := range floatCases {
-			ls := []string{"__name__", "rt_float", "case", c.name, "protocol", p.String()}
-			newer = append(newer, harness.Series{Labels: ls, Samples: []harness.Sample{
-				{T: base, V: 42}, {T: base + 1000, V: math.Float64frombits(c.bits)}, {T: base + 2000, V: 43},
-			}})
-			late = append(late, harness.Series{Labels: ls, Samples: []harness.Sample{{T: base - 90_000, V: math.Float64frombits(c.bits)}}})
-		}
-		s.Accept(t, p, newer...)
-		s.Accept(t, p, late...)
-	}
+	writeFloats(t, s, base)
 	for _, p := range protocols {
 		for _, c := range floatCases {
 			checkFloatQuery(t, s, p, c.name, c.bits, base)
@@ -73,6 +62,24 @@ func TestRoundTripFloats(t *testing.T) {
 			want := []string{fmt.Sprintf("-90000 %x", c.bits), fmt.Sprintf("0 %x", math.Float64bits(42)), fmt.Sprintf("1000 %x", c.bits), fmt.Sprintf("2000 %x", math.Float64bits(43))}
 			require.Equal(t, want, got, "%s on disk", key)
 		}
+	}
+}
+
+// writeFloats writes each of floatCases by both protocols between two other
+// samples, and late.
+func writeFloats(t *testing.T, s *harness.Server, base int64) {
+	t.Helper()
+	for _, p := range protocols {
+		var newer, late []harness.Series
+		for _, c := range floatCases {
+			ls := []string{"__name__", "rt_float", "case", c.name, "protocol", p.String()}
+			newer = append(newer, harness.Series{Labels: ls, Samples: []harness.Sample{
+				{T: base, V: 42}, {T: base + 1000, V: math.Float64frombits(c.bits)}, {T: base + 2000, V: 43},
+			}})
+			late = append(late, harness.Series{Labels: ls, Samples: []harness.Sample{{T: base - 90_000, V: math.Float64frombits(c.bits)}}})
+		}
+		s.Accept(t, p, newer...)
+		s.Accept(t, p, late...)
 	}
 }
 

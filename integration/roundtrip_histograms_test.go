@@ -70,15 +70,7 @@ var histogramCases = []struct {
 func TestRoundTripHistograms(t *testing.T) {
 	s := harness.Start(t, harness.Config{})
 	base := time.Now().Add(-time.Minute).UnixMilli()
-	// Of a series: first, then the case, then late.
-	times := []int64{base, base + 1000, base - 90_000}
-	for _, p := range protocols {
-		for _, c := range histogramCases {
-			ls := []string{"__name__", "rt_histogram", "case", c.name, "protocol", p.String()}
-			s.Accept(t, p, harness.Series{Labels: ls, Samples: []harness.Sample{at(c.Sample, times[0]), at(c.Sample, times[1])}})
-			s.Accept(t, p, harness.Series{Labels: ls, Samples: []harness.Sample{at(c.Sample, times[2])}})
-		}
-	}
+	times := writeHistograms(t, s, base)
 	for _, p := range protocols {
 		for _, c := range histogramCases {
 			checkHistogramQuery(t, s, p, c.name, c.Sample, times)
@@ -95,6 +87,21 @@ func TestRoundTripHistograms(t *testing.T) {
 			}
 		}
 	}
+}
+
+// writeHistograms writes each of histogramCases by both protocols, twice and
+// late, and returns these three times.
+func writeHistograms(t *testing.T, s *harness.Server, base int64) []int64 {
+	t.Helper()
+	times := []int64{base, base + 1000, base - 90_000}
+	for _, p := range protocols {
+		for _, c := range histogramCases {
+			ls := []string{"__name__", "rt_histogram", "case", c.name, "protocol", p.String()}
+			s.Accept(t, p, harness.Series{Labels: ls, Samples: []harness.Sample{at(c.Sample, times[0]), at(c.Sample, times[1])}})
+			s.Accept(t, p, harness.Series{Labels: ls, Samples: []harness.Sample{at(c.Sample, times[2])}})
+		}
+	}
+	return times
 }
 
 func at(x harness.Sample, t int64) harness.Sample {
