@@ -1,13 +1,16 @@
 // Pins the Prometheus that make demo, make bench and the integration tests run
-// beside weir. A module of its own, so that the dependencies of a whole
-// Prometheus stay out of weir's. Build it with
+// beside weir, and its promtool. A module of its own, so that the dependencies of
+// a whole Prometheus stay out of weir's. Build it with
 //
 //	go build -C tools/prometheus -o ../../bin/prometheus github.com/prometheus/prometheus/cmd/prometheus
 module github.com/weir-metrics/weir/tools/prometheus
 
 go 1.26.0
 
-tool github.com/prometheus/prometheus/cmd/prometheus
+tool (
+	github.com/prometheus/prometheus/cmd/prometheus
+	github.com/prometheus/prometheus/cmd/promtool
+)
 
 require github.com/prometheus/prometheus v0.315.0
 
@@ -158,6 +161,7 @@ require (
 	github.com/modern-go/reflect2 v1.0.3-0.20250322232337-35a7c28c31ee // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/mwitkow/go-conntrack v0.0.0-20190716064945-2f068394615f // indirect
+	github.com/nsf/jsondiff v0.0.0-20260207060731-8e8d90c4c0ac // indirect
 	github.com/oklog/run v1.2.0 // indirect
 	github.com/oklog/ulid/v2 v2.1.2 // indirect
 	github.com/open-telemetry/opentelemetry-collector-contrib/internal/exp/metrics v0.160.0 // indirect
