@@ -4,6 +4,11 @@
 //	compliance_test.go  the remote-write receiver suite of prometheus/compliance
 //	promqltest_test.go  the PromQL scripts of Prometheus, by remote write and over HTTP
 //	roundtrip_*_test.go every kind of sample, by both protocols, read back exactly
+//	remoteread_test.go  the same by remote read, and by a Prometheus that reads so
+//	promtool_test.go    every promtool query
+//	apiclient_test.go   every method of client_golang's API client
+//	agent_test.go       a Prometheus agent scrapes a target and writes
+//	otelexport_test.go  the remote-write exporter of the OpenTelemetry collector
 //	answers_test.go     requests that are refused as a whole
 //	bench_test.go       the load generator and the benchmark still work
 //	kill_test.go        kill -9 under load: nothing acknowledged is lost
