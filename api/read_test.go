@@ -409,6 +409,7 @@ func TestTimeout(t *testing.T) {
 		synctest.Wait()
 		require.Regexp(t, "^weir-query-queue-full: ", end("query?query=up", "unavailable", 0))
 		time.Sleep(5 * time.Second)
+		synctest.Wait() // until they are gone
 		s.source.beforeSelect = nil
 		require.Equal(t, 200, s.do(t, "GET", "/api/v1/query?query=up", nil).Code, "after 15 s more")
 		synctest.Wait()
