@@ -92,7 +92,7 @@ func (p limitedParser) ParseMetricSelectors(texts []string) ([][]*labels.Matcher
 		return nil, err
 	}
 	for _, set := range sets {
-		if err := check.countMatchers(len(set)); err != nil {
+		if err := check.selector(set); err != nil {
 			return nil, err
 		}
 	}
@@ -223,6 +223,22 @@ func (c *textCheck) regexp(pattern string) error {
 	return nil
 }
 
+// selector takes account of the matchers of one selector.
+func (c *textCheck) selector(matchers []*labels.Matcher) error {
+	for _, m := range matchers {
+		if m.Name == "" {
+			return namelessMatcher()
+		}
+	}
+	return c.countMatchers(len(matchers))
+}
+
+// namelessMatcher refuses a matcher that the TSDB takes for all series if it is
+// alone, and fails for if it is not.
+func namelessMatcher() error {
+	return proto.Errorf(proto.KindBadData, "weir-matcher-invalid", "a matcher has no label name")
+}
+
 func (c *textCheck) countMatchers(n int) error {
 	c.matchers += n
 	if c.matchers > c.limits.matchers {
@@ -241,7 +257,7 @@ func (c *textCheck) tooManyMatchers() error {
 func (c *textCheck) expr(node parser.Node) (growth int, err error) {
 	switch n := node.(type) {
 	case *parser.VectorSelector:
-		return 1, c.countMatchers(len(n.LabelMatchers))
+		return 1, c.selector(n.LabelMatchers)
 	case *parser.DurationExpr: // selects nothing, and has no children to iterate over
 		return 1, nil
 	}

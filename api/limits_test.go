@@ -50,6 +50,7 @@ func expensive() map[string]struct{ path, id string } {
 		"long match[]":           {"labels?match[]=" + esc(`{a="`+strings.Repeat("x", 200_000)+`"}`), "weir-query-too-long"},
 		"regexp in match[]":      {"series?match[]=" + esc(`{a=~"`+strings.Repeat("x.", 50_000)+`"}`), "weir-query-regexp-too-large"},
 		"regexp in federate":     {"federate?match[]=" + esc(`{a=~"`+strings.Repeat("(xy){1000}", 33)+`"}`), "weir-query-regexp-too-large"},
+		"no label name":          {"series?match[]=" + esc(`{""="",a="b"}`), "weir-matcher-invalid"},
 		"long rules":             {"rules?match[]=" + esc(strings.Repeat("x", 200_000)), "weir-query-too-long"},
 	}
 	for name, q := range map[string]struct{ query, id string }{
@@ -84,6 +85,7 @@ func expensive() map[string]struct{ path, id string } {
 		"regexp of label_replace":    {`label_replace(up,"a","","b","` + strings.Repeat("(xy){1000}", 33) + `")`, "weir-query-regexp-too-large"},
 		"matchers":                   {`up{` + strings.Repeat(`a="b",`, 5000) + `}`, "weir-query-too-many-matchers"},
 		"selectors":                  {deep(11, "(", strings.Repeat("up+", 250)+"up", ")") + strings.Repeat("+("+strings.Repeat("up+", 200)+"up)", 10), "weir-query-too-many-matchers"},
+		"no label name":              {`sum({""!="",a="b"})`, "weir-matcher-invalid"},
 		"labels to match on":         {"up + on (" + strings.Repeat("a,", 10_000) + "a) group_left (" + strings.Repeat("a,", 10_000) + "a) up", "weir-query-list-too-long"},
 		"labels to group by":         {"sum by (" + strings.Repeat("a,", 10_000) + "a) (up)", "weir-query-list-too-long"},
 		"arguments":                  {"label_join(up," + strings.Repeat(`"a",`, 10_000) + `"a")`, "weir-query-list-too-long"},

@@ -162,8 +162,8 @@ func parseSelections(queries []*prompb.Query, check *textCheck) ([]selection, er
 	all := make([]selection, 0, len(queries))
 	for _, q := range queries {
 		for _, m := range q.Matchers {
-			if m.Name == "" { // for which the TSDB has a meaning of its own
-				return nil, proto.Errorf(proto.KindBadData, "weir-matcher-invalid", "a matcher has no label name")
+			if m.Name == "" {
+				return nil, namelessMatcher()
 			}
 			if m.Type == prompb.LabelMatcher_RE || m.Type == prompb.LabelMatcher_NRE {
 				if err := check.regexp(m.Value); err != nil {
