@@ -107,10 +107,14 @@ func (c *Counts) Add(d Counts) {
 func (c Counts) Total() int { return c.Samples + c.Histograms + c.Exemplars + c.Metadata }
 
 // Reply is an ingester's answer to a frame. Every sample of the frame is either
-// in Written, or in Rejected, or belongs to a series in Unknown.
+// in Written, Rejected or Postponed, or belongs to a series in Unknown.
 type Reply struct {
 	Written  Counts
 	Rejected Rejections
+	// Postponed was not stored although nothing is wrong with it, and may be later;
+	// Cause says why. nil: nothing was postponed.
+	Postponed Counts
+	Cause     *Error
 	// Unknown are indexes into Frame.Series, ascending: series the ingester does not know
 	// and got no labels of. Nothing of them was stored.
 	Unknown []uint32
@@ -123,7 +127,7 @@ type SeriesHandle struct{ Series, Handle uint32 }
 
 // Reset empties r, keeping its memory.
 func (r *Reply) Reset() {
-	r.Written = Counts{}
+	r.Written, r.Postponed, r.Cause = Counts{}, Counts{}, nil
 	r.Rejected.Reset()
 	r.Unknown = r.Unknown[:0]
 	r.Handles = r.Handles[:0]

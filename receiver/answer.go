@@ -39,32 +39,33 @@ const (
 )
 
 // answer writes the response: 204 when everything was stored, 400 with counts
-// when a part was refused, and the status of err's kind when nothing was.
-// req is nil when the request was refused before it was read.
+// when a part was refused, and the status of err's kind when nothing was, or a
+// part was postponed. req is nil when the request was refused before it was read.
 func (r *Receiver) answer(w http.ResponseWriter, hr *http.Request, v proto.Version, tenantID string, req *request, err error) {
 	var (
 		status  = http.StatusNoContent
 		id      = "weir-ok"
 		body    string
 		written proto.Counts
+		part    = err == nil || (req != nil && req.postponed != nil) // of the request was stored, or all
 	)
+	if part {
+		r.metrics.count(req)
+		written = req.written
+	}
 	switch {
 	case err != nil:
 		e := r.failure(w.Header(), &remoteWrite, tenantID, err)
 		status, id, body = forVMAgent(hr.Header, statuses[e.Kind]), e.ID, e.Error()
-	default:
-		r.metrics.count(req)
-		written = req.written
-		if req.rejected.Total() > 0 {
-			status, id = forVMAgent(hr.Header, http.StatusBadRequest), req.rejected.Examples[0].Reason.ID()
-			body = id + ": " + partialBody(req)
-			r.logRefusal(tenantID, hr, body)
-		}
+	case req.rejected.Total() > 0:
+		status, id = forVMAgent(hr.Header, http.StatusBadRequest), req.rejected.Examples[0].Reason.ID()
+		body = id + ": " + partialBody(req)
+		r.logRefusal(tenantID, hr, body)
 	}
 	r.metrics.requests.WithLabelValues(v.String(), id).Inc()
 	// A 1.0 sender takes silence on success for "all written", and believes
 	// headers where it finds them. So it gets them for partial writes only.
-	if v == proto.V2 || (err == nil && status != http.StatusNoContent) {
+	if v == proto.V2 || (part && status != http.StatusNoContent) {
 		setWritten(w.Header(), written)
 	}
 	if body == "" {
@@ -108,7 +109,7 @@ func (r *Receiver) failure(h http.Header, ep *endpoint, tenantID string, err err
 		// senders do not come back together.
 		h.Set("Retry-After", strconv.Itoa(1+rand.IntN(5)))
 	}
-	r.forget(tenantID, e.Kind == proto.KindLimit)
+	r.forget(tenantID, e.ID == "weir-too-many-tenants")
 	return e
 }
 

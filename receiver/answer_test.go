@@ -333,6 +333,55 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// postponing is an ingester on a nearly full disk: it takes all but the last
+// series of a frame, and knows the first one by its labels only.
+type postponing struct{ calls *int }
+
+func (p postponing) Write(_ context.Context, _ string, f *proto.Frame, reply *proto.Reply) error {
+	*p.calls++
+	for i := range f.Series {
+		switch {
+		case i == 0 && *p.calls == 1:
+			reply.Unknown = []uint32{0}
+		case i == len(f.Series)-1 && *p.calls == 1:
+			reply.Postponed.Add(proto.Counts{Samples: 1})
+			reply.Cause = proto.Errorf(proto.KindLimit, "weir-disk-low", "no new series are taken")
+		default:
+			reply.Written.Add(proto.Counts{Samples: 1})
+		}
+	}
+	return nil
+}
+
+// A part of the request is to be sent again: 429, with the rest stored, those
+// series included whose labels the ingester had to ask for.
+func TestPostponed(t *testing.T) {
+	for _, v := range versions {
+		t.Run(v.String(), func(t *testing.T) {
+			calls := 0
+			s := newSetup(t, func(s *setup) { s.ing = postponing{&calls} })
+			var ten []series
+			for i := range 10 {
+				ten = append(ten, series{labels: pairs("__name__", "m", "i", fmt.Sprint(i)), floats: []proto.Float{{T: time.Now().UnixMilli()}}})
+			}
+			for _, written := range []string{"9", "10"} { // now, and when there is space
+				w := s.send(v, marshal(v, ten...))
+				if written == "10" {
+					require.Equal(t, http.StatusNoContent, w.Code, w.Body.String())
+					continue
+				}
+				require.Equal(t, http.StatusTooManyRequests, w.Code)
+				require.Equal(t, 2, calls)
+				require.Contains(t, w.Body.String(), "weir-disk-low")
+				require.Equal(t, written, w.Header().Get(headerSamples))
+				require.NotEmpty(t, w.Header().Get("Retry-After"))
+				require.Equal(t, 1, s.counters(t, "weir_receiver_requests_total")[v.String()+" weir-disk-low"])
+			}
+			require.Equal(t, 10, s.counters(t, "weir_receiver_admissions_total")[""], "the tenant's verdicts are kept")
+		})
+	}
+}
+
 // ignorant is an ingester that never learns a series.
 type ignorant struct{}
 

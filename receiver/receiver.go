@@ -33,7 +33,8 @@ import (
 type Ingester interface {
 	// Write stores what it can of f for the tenant and says in reply what became
 	// of the rest. It returns when everything counted as written is in the
-	// write-ahead log and visible to the next query. An error means that the
+	// write-ahead log and visible to the next query. What it postponed is not
+	// stored, and the sender is asked to repeat it. An error means that the
 	// request as a whole was not stored, or that it is unknown how much was: the
 	// sender may repeat it without harm. f and reply belong to the caller and are
 	// not kept; what f's pointers and strings lead to may be.

@@ -8,7 +8,8 @@ import (
 )
 
 // replicate sends the request's frame to the ingester and counts what became of
-// it. Series that the ingester does not know are sent again with their labels.
+// it. Series that the ingester does not know are sent again with their labels. The
+// error may be that a part was postponed: then req counts the rest.
 func (r *Receiver) replicate(ctx context.Context, tenantID string, lim *tenant.Limits, req *request) error {
 	req.reply.Rejected.Track = req.rejected.Track
 	if err := r.Ingester.Write(ctx, tenantID, &req.frame, &req.reply); err != nil {
@@ -19,7 +20,7 @@ func (r *Receiver) replicate(ctx context.Context, tenantID string, lim *tenant.L
 		req.series[m.series].metadata.Store(m.hash)
 	}
 	if len(req.reply.Unknown) == 0 {
-		return nil
+		return req.postponement()
 	}
 	var (
 		taught       proto.Frame
@@ -37,7 +38,15 @@ func (r *Receiver) replicate(ctx context.Context, tenantID string, lim *tenant.L
 	if len(reply.Unknown) > 0 {
 		return proto.Errorf(proto.KindInternal, "weir-internal", "an ingester does not know %d series whose labels it was sent", len(reply.Unknown))
 	}
-	return nil
+	return req.postponement()
+}
+
+// postponement is why a part of the request was postponed, nil when none was.
+func (req *request) postponement() error {
+	if req.postponed == nil {
+		return nil
+	}
+	return req.postponed
 }
 
 // settle takes over what an ingester answered about a frame whose series i is
@@ -47,6 +56,9 @@ func (req *request) settle(reply *proto.Reply, origin []uint32) {
 		req.series[origin[h.Series]].handle.Store(h.Handle)
 	}
 	req.written.Add(reply.Written)
+	if reply.Cause != nil {
+		req.postponed = reply.Cause
+	}
 	req.rejected.Merge(&reply.Rejected, func(i uint32) uint32 { return origin[i] })
 }
 

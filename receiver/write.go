@@ -28,6 +28,7 @@ type request struct {
 
 	sent, written proto.Counts
 	rejected      proto.Rejections // examples name indexes into series
+	postponed     *proto.Error     // why a part is to be sent again; nil: none is
 
 	labels  []labels.Label        // scratch
 	builder labels.ScratchBuilder // scratch
@@ -68,12 +69,13 @@ func (req *request) release() {
 	req.reply.Reset()
 	req.rejected.Reset()
 	req.sent, req.written, req.parsed, req.spelled = proto.Counts{}, proto.Counts{}, 0, 0
+	req.postponed = nil
 	requests.Put(req)
 }
 
 // write stores the decoded request, of at most maxSeries series, and counts in
-// req what became of it. An error means that nothing may have been stored, and
-// says whether the sender should try again.
+// req what became of it. An error means that nothing may have been stored, or not
+// all, and says whether the sender should try again.
 func (r *Receiver) write(ctx context.Context, tenantID string, v proto.Version, req *request, maxSeries int) error {
 	lim := r.Limits(tenantID)
 	adm := r.admissionsOf(tenantID)
