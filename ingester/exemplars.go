@@ -26,14 +26,14 @@ func (w *write) commitExemplars(ctx context.Context, t *tenantDB) error {
 	}
 	app := t.db.Appender(ctx)
 	w.labels = w.f.Labels
-	unknown := slices.Clone(w.reply.Unknown)
+	skip := slices.Sorted(slices.Values(slices.Concat(w.reply.Unknown, w.postponed)))
 	var next uint32
 	for i := range w.f.Series {
 		from := next
 		next += w.f.Series[i].Exemplars
 		ls := w.labelsOf(uint32(i))
-		if len(unknown) > 0 && unknown[0] == uint32(i) {
-			unknown = unknown[1:]
+		if len(skip) > 0 && skip[0] == uint32(i) {
+			skip = skip[1:]
 			continue
 		}
 		if from == next {

@@ -39,8 +39,15 @@ func TestMain(m *testing.M) {
 			_ = flag.Set(name, v)
 		}
 	}
+	if os.Getenv(leaking) != "" {
+		os.Exit(m.Run())
+	}
 	goleak.VerifyTestMain(m)
 }
+
+// leaking is set in the environment of a test process that may leave goroutines
+// behind.
+const leaking = "WEIR_TEST_LEAKING"
 
 // tester is what *testing.T, *testing.B and *rapid.T have in common.
 type tester interface {
@@ -69,7 +76,8 @@ type node struct {
 	tb     tester
 	cfg    Config
 	dir    string
-	dirs   []string // to be removed
+	dirs   []string                                   // to be removed
+	space  func(string) (size, free int64, err error) // of the disk; nil: as it is
 	limits atomic.Pointer[tenant.Limits]
 	log    bytes.Buffer // of warnings; to be read when the node is stopped
 	cancel context.CancelFunc
@@ -82,6 +90,7 @@ func start(tb tester, options ...func(*node)) *node {
 	tb.Helper()
 	n := &node{tb: tb, cfg: DefaultConfig()}
 	n.cfg.MaintenanceInterval = time.Hour // tests call maintain themselves
+	n.cfg.Disk.ReserveBytes = 0           // crashes copy the directory
 	n.setLimits(func(*tenant.Limits) {})
 	for _, o := range options {
 		o(n)
@@ -138,6 +147,9 @@ func (n *node) run() {
 		Logger:   slog.New(slog.NewTextHandler(&n.log, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Registry: prometheus.NewRegistry(),
 	})
+	if n.space != nil {
+		n.Ingester.disk.space = n.space
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel, n.done = cancel, make(chan error, 1)
 	go func(i *Ingester, done chan<- error) { done <- i.Run(ctx) }(n.Ingester, n.done)
@@ -300,6 +312,7 @@ func accounts(f *frame, reply *proto.Reply) error {
 	}
 	sum := reply.Written
 	sum.Add(rest)
+	sum.Add(reply.Postponed)
 	for _, c := range reply.Rejected.Counts {
 		sum.Add(c)
 	}

@@ -5,8 +5,12 @@
 //	late.go      samples that repeat, contradict or come late; past.go reads for it
 //	exemplars.go exemplars of series
 //	series.go    the table of identities
-//	tenantdb.go  one tenant's TSDB: open, limits, close
-//	maintain.go  cutting blocks, forgetting dropped series
+//	slot.go      a tenant's place: closed, open, failed, removed; from one to another
+//	tenantdb.go  one tenant's opened TSDB: open, limits, close
+//	logs.go      noticing that a log cannot be written
+//	disk.go      how full the disk is, and what is then refused
+//	maintain.go  cutting blocks, idle tenants, forgetting dropped series
+//	blocks.go    the blocks of closed tenants
 //	query.go     reading; status.go counts
 //
 // It knows nothing of HTTP or RPC.
@@ -20,6 +24,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,6 +48,8 @@ type Config struct {
 	MaxTenants          int           `yaml:"max_tenants"`
 	OpenConcurrency     int           `yaml:"open_concurrency"`
 	MaintenanceInterval time.Duration `yaml:"maintenance_interval"`
+	IdleTimeout         time.Duration `yaml:"idle_timeout"`
+	Disk                DiskConfig    `yaml:"disk"`
 }
 
 // DefaultConfig returns the defaults.
@@ -56,6 +63,13 @@ func DefaultConfig() Config {
 		MaxTenants:          10_000,              // each costs memory and files, and senders create them
 		OpenConcurrency:     2,                   // tenants replayed at once at start
 		MaintenanceInterval: time.Minute,         // between looks for heads to cut
+		IdleTimeout:         3 * time.Hour,       // without a write, after which all of a tenant is cut into blocks
+		Disk: DiskConfig{
+			NoNewSeriesPercent: 90,
+			ReadOnlyPercent:    95,
+			MinFreeBytes:       128 << 20, // nothing is written below, no new series below twice that
+			ReserveBytes:       64 << 20,  // in a file, given up when weir starts on a full disk
+		},
 	}
 }
 
@@ -87,6 +101,10 @@ func (c *Config) Validate(prefix string) []error {
 	if c.MaintenanceInterval <= 0 {
 		bad("maintenance_interval", c.MaintenanceInterval, "must be above 0")
 	}
+	if c.IdleTimeout < time.Minute {
+		bad("idle_timeout", c.IdleTimeout, "must be at least 1m")
+	}
+	c.Disk.validate(bad)
 	return errs
 }
 
@@ -104,14 +122,15 @@ type Ingester struct {
 	cfg Config
 	Deps
 	metrics *metrics
+	disk    *disk
 
 	phase  atomic.Int32
 	toOpen atomic.Int32 // tenants found on disk at start
 	opened atomic.Int32 // of them, replayed
 
-	creating sync.Mutex // held while a tenant is created; taken before mu
+	creating sync.Mutex // held while a tenant is created or removed; taken after a slot's changing and before mu
 	mu       sync.RWMutex
-	tenants  map[string]*tenantDB // guarded by mu
+	slots    map[string]*slot // guarded by mu
 }
 
 // lockFile has a name that no tenant can have.
@@ -126,7 +145,7 @@ const (
 
 // New checks and wires; it starts nothing.
 func New(cfg Config, deps Deps) *Ingester {
-	i := &Ingester{cfg: cfg, Deps: deps, tenants: make(map[string]*tenantDB)}
+	i := &Ingester{cfg: cfg, Deps: deps, slots: make(map[string]*slot), disk: newDisk(cfg.Disk, deps.Dir, deps.Logger)}
 	i.metrics = newMetrics(i)
 	return i
 }
@@ -150,11 +169,16 @@ func (i *Ingester) Run(ctx context.Context) (err error) {
 			err = lerr
 		}
 	}()
+	i.disk.spend()
 	if err := i.openAll(ctx); err != nil {
 		return err
 	}
 	i.phase.Store(running)
-	return i.maintain(ctx)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return i.disk.watch(ctx) })
+	g.Go(func() error { return i.healAll(ctx) })
+	g.Go(func() error { return i.maintain(ctx) })
+	return g.Wait()
 }
 
 // Ready is nil once every tenant on disk is replayed, until Run returns.
@@ -170,7 +194,7 @@ func (i *Ingester) Ready() error {
 	}
 }
 
-// openAll replays every tenant on disk.
+// openAll replays every tenant on disk that has a log.
 func (i *Ingester) openAll(ctx context.Context) error {
 	entries, err := os.ReadDir(i.Dir)
 	if err != nil {
@@ -178,8 +202,13 @@ func (i *Ingester) openAll(ctx context.Context) error {
 	}
 	var ids []string
 	for _, e := range entries {
-		if e.IsDir() && tenant.ValidateID(e.Name()) == nil {
+		switch {
+		case e.IsDir() && tenant.ValidateID(e.Name()) == nil:
 			ids = append(ids, e.Name())
+		case strings.HasPrefix(e.Name(), removedPrefix):
+			if err := os.RemoveAll(filepath.Join(i.Dir, e.Name())); err != nil {
+				return fmt.Errorf("remove what is left of a removed tenant: %w", err)
+			}
 		}
 	}
 	i.toOpen.Store(int32(len(ids)))
@@ -190,78 +219,72 @@ func (i *Ingester) openAll(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			start := time.Now()
-			t, err := i.openTenant(id)
+			s, err := i.admit(id)
 			if err != nil {
 				return err
 			}
 			i.mu.Lock()
-			i.tenants[id] = t
+			i.slots[id] = s
 			i.mu.Unlock()
-			i.Logger.Info("opened tenant", "tenant", id, "series", t.db.Head().NumSeries(),
-				"blocks", len(t.db.Blocks()), "took", time.Since(start), "done", i.opened.Add(1), "of", len(ids))
+			i.opened.Add(1)
 			return nil
 		})
 	}
 	return g.Wait()
 }
 
-// find returns an open tenant, or nil.
-func (i *Ingester) find(id string) *tenantDB {
-	i.mu.RLock()
-	defer i.mu.RUnlock()
-	return i.tenants[id]
-}
-
-// open returns a tenant's TSDB, which it creates for a new tenant.
-func (i *Ingester) open(id string) (*tenantDB, error) {
-	if err := i.Ready(); err != nil {
-		return nil, err
+// admit gives a tenant found on disk its slot. It is opened, unless it is at
+// rest, or the disk has no room for that; then it is opened when it is used and
+// there is room.
+func (i *Ingester) admit(id string) (*slot, error) {
+	s := &slot{id: id, rest: anyTime}
+	if rest, ok := atRest(i.tenantDir(id)); ok {
+		s.rest = rest
+		return s, nil
 	}
-	if t := i.find(id); t != nil {
-		return t, t.follow(i.Limits(id))
+	if err := i.roomToOpen(id); err != nil {
+		i.Logger.Error("a tenant stays closed", "tenant", id, "err", err)
+		return s, nil
 	}
-	i.creating.Lock()
-	defer i.creating.Unlock()
-	if t := i.find(id); t != nil {
-		return t, nil
-	}
-	if err := i.Ready(); err != nil {
-		return nil, err
-	}
-	i.mu.RLock()
-	n := len(i.tenants)
-	i.mu.RUnlock()
-	if n >= i.cfg.MaxTenants {
-		return nil, proto.Errorf(proto.KindLimit, "weir-too-many-tenants",
-			"there are %d tenants, the limit ingester.max_tenants; raise it if the tenant %q is meant to exist", n, id)
-	}
+	start := time.Now()
 	t, err := i.openTenant(id)
 	if err != nil {
-		i.Logger.Error("cannot create a tenant", "tenant", id, "err", err)
-		return nil, unavailable(err)
+		return nil, err
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.tenants[id] = t
-	return t, nil
+	s.open = t
+	i.Logger.Info("opened tenant", "tenant", id, "series", t.db.Head().NumSeries(),
+		"blocks", len(t.db.Blocks()), "took", time.Since(start), "done", i.opened.Load()+1, "of", i.toOpen.Load())
+	return s, nil
 }
 
-// all returns the open tenants.
-func (i *Ingester) all() []*tenantDB {
+// find returns an open tenant, or nil. The caller does not count as its user.
+func (i *Ingester) find(id string) *tenantDB {
+	_, t := i.look(id)
+	return t
+}
+
+// all returns the tenants' slots.
+func (i *Ingester) all() []*slot {
 	i.mu.RLock()
 	defer i.mu.RUnlock()
-	return slices.Collect(maps.Values(i.tenants))
+	return slices.Collect(maps.Values(i.slots))
 }
 
 // closeAll closes every TSDB, after the writes under way.
 func (i *Ingester) closeAll() error {
 	i.creating.Lock() // waits for a tenant that is being created, and lets no other begin
-	defer i.creating.Unlock()
+	i.creating.Unlock()
 	var g errgroup.Group
 	g.SetLimit(i.cfg.OpenConcurrency)
-	for _, t := range i.all() {
-		g.Go(t.close)
+	for _, s := range i.all() {
+		g.Go(func() error {
+			s.changing.Lock() // likewise for one that is being opened
+			defer s.changing.Unlock()
+			if t := i.openOf(s); t != nil {
+				return t.close()
+			}
+			return nil
+		})
 	}
 	return g.Wait()
 }

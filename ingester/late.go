@@ -32,6 +32,10 @@ type late struct {
 	histogram bool
 }
 
+// lateBytes is what a late sample takes on disk, at most, unless it is a
+// histogram of very many buckets.
+const lateBytes = 1 << 10
+
 func (s late) counts() proto.Counts {
 	if s.histogram {
 		return proto.Counts{Histograms: 1}
@@ -44,6 +48,11 @@ func (w *write) commitLate(ctx context.Context, t *tenantDB) error {
 	t.commits.Lock()
 	defer t.commits.Unlock()
 	if err := t.writable(w.f); err != nil {
+		return err
+	}
+	// Of 32 late samples of a series the TSDB makes a chunk, and writes it; it would
+	// panic if it could not.
+	if err := t.disk.fits(1<<20 + int64(len(w.late))*lateBytes); err != nil {
 		return err
 	}
 	slices.SortStableFunc(w.late, func(a, b late) int {

@@ -10,22 +10,41 @@ type metrics struct {
 	late                prometheus.Counter
 	metadataDropped     prometheus.Counter
 	exemplarsDropped    prometheus.Counter
+	postponed           prometheus.Counter
+	healed              prometheus.Counter
+	retired             prometheus.Counter
+	removed             prometheus.Counter
 }
 
 func newMetrics(i *Ingester) *metrics {
 	f := promauto.With(i.Registry)
 	sum := func(of func(*tenantDB) float64) func() float64 {
 		return func() (s float64) {
-			for _, t := range i.all() {
-				s += of(t)
+			for _, slot := range i.all() {
+				if t := i.openOf(slot); t != nil {
+					s += of(t)
+				}
 			}
 			return s
 		}
 	}
-	f.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "weir_ingester_tenants",
-		Help: "Tenants with an open TSDB.",
-	}, sum(func(*tenantDB) float64 { return 1 }))
+	for _, st := range []state{stateClosed, stateOpen, stateFailed} {
+		f.NewGaugeFunc(prometheus.GaugeOpts{
+			Name:        "weir_ingester_tenants",
+			Help:        "Tenants by the state of their TSDB: open; closed, all in blocks; failed, open and not writable.",
+			ConstLabels: prometheus.Labels{"state": st.String()},
+		}, func() float64 { return i.count(st) })
+	}
+	for name, of := range map[string]func(*disk) float64{
+		"size_bytes": func(d *disk) float64 { return float64(d.size.Load()) },
+		"free_bytes": func(d *disk) float64 { return float64(d.free.Load()) },
+		"level":      func(d *disk) float64 { return float64(d.level()) },
+	} {
+		f.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "weir_ingester_disk_" + name,
+			Help: "The file system of the tenants. level is 0 with room, 1 when no new series are taken, 2 when nothing is written.",
+		}, func() float64 { return of(i.disk) })
+	}
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "weir_ingester_memory_series",
 		Help: "Series in memory, over all tenants.",
@@ -43,6 +62,22 @@ func newMetrics(i *Ingester) *metrics {
 		Help: "Tenants found on disk at start whose log is not replayed yet.",
 	}, func() float64 { return float64(i.toOpen.Load() - i.opened.Load()) })
 	return &metrics{
+		postponed: f.NewCounter(prometheus.CounterOpts{
+			Name: "weir_ingester_postponed_samples_total",
+			Help: "Samples of new series that were not taken because the disk was low, answered 429.",
+		}),
+		healed: f.NewCounter(prometheus.CounterOpts{
+			Name: "weir_ingester_tenants_healed_total",
+			Help: "Tenants that were opened anew after a write to their log had failed.",
+		}),
+		retired: f.NewCounter(prometheus.CounterOpts{
+			Name: "weir_ingester_tenants_closed_total",
+			Help: "Tenants that were closed because nobody used them.",
+		}),
+		removed: f.NewCounter(prometheus.CounterOpts{
+			Name: "weir_ingester_tenants_removed_total",
+			Help: "Tenants that were removed because retention took their last block.",
+		}),
 		maintenanceFailures: f.NewCounter(prometheus.CounterOpts{
 			Name: "weir_ingester_maintenance_failures_total",
 			Help: "Attempts to cut a tenant's head into blocks that failed.",
@@ -60,4 +95,16 @@ func newMetrics(i *Ingester) *metrics {
 			Help: "Samples that were not newer than all before them in their series: repeated, contradicting or out of order.",
 		}),
 	}
+}
+
+// count returns how many tenants are in a state.
+func (i *Ingester) count(st state) (n float64) {
+	i.mu.RLock()
+	defer i.mu.RUnlock()
+	for _, s := range i.slots {
+		if s.state() == st {
+			n++
+		}
+	}
+	return n
 }

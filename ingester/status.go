@@ -16,6 +16,7 @@ func (i *Ingester) HeadStats(tenantID string, limit int) (*tsdb.Stats, error) {
 	if t == nil {
 		return &tsdb.Stats{IndexPostingStats: &index.PostingsStats{}}, nil
 	}
+	defer t.leave()
 	return t.db.Head().Stats(model.MetricNameLabel, limit), nil
 }
 
@@ -25,6 +26,7 @@ func (i *Ingester) Blocks(tenantID string) ([]tsdb.BlockMeta, error) {
 	if err != nil || t == nil {
 		return nil, err
 	}
+	defer t.leave()
 	return t.db.BlockMetas(), nil
 }
 

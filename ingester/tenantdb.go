@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/prometheus/config"
@@ -31,8 +32,13 @@ type tenantDB struct {
 	log      *slog.Logger
 	db       *tsdb.DB
 	blockMS  int64
+	disk     *disk
+	logs     logFailures
 	series   seriesTable
 	metadata metadataStore
+
+	users    users       // whoever reads, writes or maintains
+	draining atomic.Bool // newcomers are kept out, until it is opened anew
 
 	// commits is held for reading while samples are appended and committed, and
 	// for writing by whoever needs that none are.
@@ -40,7 +46,8 @@ type tenantDB struct {
 	closed  bool // guarded by commits
 	writes  inFlight
 
-	failed  atomic.Bool  // the write-ahead log could not be written
+	failed  atomic.Int64 // since when a log cannot be written, Unix ms; 0: it can
+	broken  atomic.Bool  // chunk files cannot be written either: it must not be closed, only left
 	cutting atomic.Int64 // a flush is cutting samples up to here, ms; or notCutting
 
 	// applied is the version of the limits that the TSDB works under; changing
@@ -49,9 +56,13 @@ type tenantDB struct {
 	applied   atomic.Pointer[tenant.Limits]
 	exemplars atomic.Bool // the exemplar buffer has its full size
 
+	wrote, read atomic.Bool // since maintenance looked last
+
 	maintenance  sync.Mutex // held while blocks are cut
 	compactable  time.Time  // since when the head could be cut; guarded by maintenance
-	replayedLate bool       // the out-of-order log was rewritten at start; guarded by maintenance
+	lastWrite    time.Time  // guarded by maintenance
+	lastUse      time.Time  // guarded by maintenance
+	replayedLate bool       // there were out-of-order samples at start; guarded by maintenance
 
 	droppedMu sync.Mutex
 	dropped   map[storage.SeriesRef]struct{} // by the head, not yet swept; guarded by droppedMu
@@ -66,28 +77,48 @@ const exemplarsFile = "exemplars"
 // openTenant opens or creates a tenant's TSDB and replays its log.
 func (i *Ingester) openTenant(id string) (*tenantDB, error) {
 	lim := i.Limits(id)
-	t := &tenantDB{id: id, dir: i.tenantDir(id), log: i.Logger.With("tenant", id), blockMS: i.cfg.BlockDuration.Milliseconds()}
+	t := &tenantDB{id: id, dir: i.tenantDir(id), log: i.Logger.With("tenant", id), disk: i.disk, blockMS: i.cfg.BlockDuration.Milliseconds()}
 	t.cutting.Store(notCutting)
 	t.applied.Store(lim)
 	if _, err := os.Stat(filepath.Join(t.dir, exemplarsFile)); err == nil {
 		t.exemplars.Store(true)
 	}
 	o := i.tsdbOptions(t, lim)
-	found, err := dropMarkers(t.dir, o.WALSegmentSize, o.WALCompression)
+	late, err := dropMarkers(t.dir, o.WALSegmentSize, o.WALCompression)
 	if err != nil {
 		t.log.Warn("the out-of-order log cannot be rewritten, the TSDB will repair it", "err", err)
 	}
-	t.replayedLate = found
-	db, err := tsdb.Open(t.dir, slog.New(quiet{t.log.Handler()}), nil, o, nil)
+	db, err := t.openTSDB(o)
+	if err == nil && !late.samples && db.Head().MinOOOTime() != math.MaxInt64 {
+		db, err = t.withoutLateChunks(db, o)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open the TSDB of tenant %s: %w", id, err)
 	}
 	db.DisableCompactions() // ours are spread over the tenants
 	t.db = db
+	t.replayedLate = db.Head().MinOOOTime() != math.MaxInt64
 	if err := t.metadata.load(t.dir); err != nil {
 		t.log.Warn("metric metadata starts empty", "err", err)
 	}
 	return t, nil
+}
+
+// openTSDB opens the TSDB. When that repaired the write-ahead log, it has not
+// read the out-of-order log, and would drop it with the next cut: so it is opened
+// again.
+func (t *tenantDB) openTSDB(o *tsdb.Options) (db *tsdb.DB, err error) {
+	for range 2 {
+		t.logs = logFailures{}
+		db, err = tsdb.Open(t.dir, slog.New(quiet{t.log.Handler()}), &t.logs, o, nil)
+		if err != nil || !t.logs.repaired() {
+			return db, err
+		}
+		if err := errors.Join(db.Close(), dropSnapshots(t.dir)); err != nil {
+			return nil, err
+		}
+	}
+	return nil, errors.New("a log is damaged again right after it was repaired")
 }
 
 func (i *Ingester) tsdbOptions(t *tenantDB, lim *tenant.Limits) *tsdb.Options {
@@ -98,7 +129,8 @@ func (i *Ingester) tsdbOptions(t *tenantDB, lim *tenant.Limits) *tsdb.Options {
 	o.WALCompression = i.cfg.WALCompression
 	o.StripeSize = i.cfg.StripeSize
 	o.HeadChunksWriteBufferSize = chunks.MinWriteBufferSize // the default takes 4 MiB of every tenant
-	o.MaxBlockChunkSegmentSize = 64 << 20                   // preallocated for every block that is written; the default is 512 MiB
+	o.MaxBlockChunkSegmentSize = blockSegmentBytes          // the default is 512 MiB
+	o.BlockReloadInterval = never                           // it would write chunk files whenever it likes, and end the process when it cannot
 	o.NoLockfile = true                                     // the directory above is locked
 	o.IsolationDisabled = true
 	o.EnableOverlappingCompaction = false
@@ -113,6 +145,9 @@ func (i *Ingester) tsdbOptions(t *tenantDB, lim *tenant.Limits) *tsdb.Options {
 	}
 	return o
 }
+
+// never is later than any process lives.
+const never = 100 * 365 * 24 * time.Hour
 
 // windowMS is never 0: a TSDB with no window has no log for late samples, and
 // cannot get one while it runs.
@@ -177,7 +212,10 @@ func (t *tenantDB) expectExemplars() error {
 }
 
 // close ends the TSDB after the writes under way; later ones are refused.
-func (t *tenantDB) close() error {
+func (t *tenantDB) close() (err error) {
+	if t.broken.Load() {
+		return t.abandon()
+	}
 	t.maintenance.Lock()
 	defer t.maintenance.Unlock()
 	t.commits.Lock()
@@ -186,7 +224,59 @@ func (t *tenantDB) close() error {
 		return nil
 	}
 	t.closed = true
+	defer t.survive(&err)
 	return errors.Join(t.metadata.save(t.dir), t.db.Close())
+}
+
+// abandon ends as much of a broken TSDB as it lets go of: closing it panics again,
+// or waits for a lock that nobody will release. Its log has what its chunk files
+// have not.
+func (t *tenantDB) abandon() error {
+	const patience = 5 * time.Second
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		defer func() { done <- err }()
+		defer t.survive(&err)
+		err = t.db.Close()
+	}()
+	select {
+	case err := <-done:
+		t.log.Warn("left a tenant whose chunk files cannot be written", "err", err)
+	case <-time.After(patience):
+		t.log.Warn("left a tenant whose chunk files cannot be written, and which does not close")
+	}
+	return nil
+}
+
+// leave ends a use that Ingester.enter began.
+func (t *tenantDB) leave() { t.users.leave() }
+
+// fail notes that a log cannot be written. Its last record may lie there in part,
+// and what is logged behind it could not be replayed: so no more is taken until
+// the tenant is opened anew, which repairs the log.
+func (t *tenantDB) fail(err error) {
+	if t.failed.CompareAndSwap(0, time.Now().UnixMilli()) {
+		t.log.Error("a log cannot be written; this tenant takes no more writes until it is opened anew", "err", err)
+	}
+	t.disk.measure()
+}
+
+// survive is deferred by whatever makes the TSDB write chunk files. The TSDB
+// panics when it cannot; that becomes an error here, and the TSDB must be left:
+// it lost count of what is in the files, and may hold locks.
+func (t *tenantDB) survive(err *error) {
+	r := recover()
+	if r == nil {
+		return
+	}
+	cause, ok := r.(error)
+	if errno := syscall.Errno(0); !ok || !errors.As(cause, &errno) {
+		panic(r)
+	}
+	t.broken.Store(true)
+	t.fail(cause)
+	*err = errors.Join(*err, unavailable(cause))
 }
 
 // jitter spreads what tenants do at block borders over d, by their ids.

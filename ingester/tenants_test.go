@@ -365,8 +365,9 @@ func TestMetrics(t *testing.T) {
 		require.NoError(t, err)
 		out := map[string]float64{}
 		for _, f := range families {
-			m := f.GetMetric()[0]
-			out[strings.TrimPrefix(f.GetName(), "weir_ingester_")] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
+			for _, m := range f.GetMetric() {
+				out[strings.TrimPrefix(f.GetName(), "weir_ingester_")] += m.GetGauge().GetValue() + m.GetCounter().GetValue()
+			}
 		}
 		return out
 	}
@@ -396,7 +397,15 @@ func TestConfigValidate(t *testing.T) {
 			"ingester.stripe_size: 0: must be a power of two",
 			"ingester.max_tenants: 0: must be at least 1",
 			"ingester.open_concurrency: 0: must be at least 1",
-			"ingester.maintenance_interval: 0s: must be above 0"}},
+			"ingester.maintenance_interval: 0s: must be above 0",
+			"ingester.idle_timeout: 0s: must be at least 1m",
+			"ingester.disk.read_only_percent: 0: must be from 1 to 100",
+			"ingester.disk.no_new_series_percent: 0: must be from 1 to read_only_percent",
+			"ingester.disk.min_free_bytes: 0: must be at least 1048576"}},
+		{"new series for longer than others", func(c *Config) { c.Disk.NoNewSeriesPercent = 96 }, []string{"ingester.disk.no_new_series_percent: 96: must be from 1 to read_only_percent"}},
+		{"more than all of the disk", func(c *Config) { c.Disk.ReadOnlyPercent = 101 }, []string{"ingester.disk.read_only_percent: 101: must be from 1 to 100"}},
+		{"no limits but the least space", func(c *Config) { c.Disk = DiskConfig{100, 100, 1 << 20, 0} }, nil},
+		{"reserve", func(c *Config) { c.Disk.ReserveBytes = -1 }, []string{"ingester.disk.reserve_bytes: -1: must not be negative"}},
 		{"block too long", func(c *Config) { c.BlockDuration = 25 * time.Hour }, []string{"ingester.block_duration: 25h0m0s: must be from 1m to 24h"}},
 		{"longest block", func(c *Config) { c.BlockDuration = 24 * time.Hour }, nil},
 		{"retention below a block", func(c *Config) { c.Retention = time.Hour }, []string{"ingester.retention: 1h0m0s: must be at least block_duration"}},

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/record"
 	"github.com/prometheus/prometheus/tsdb/wlog"
 )
@@ -27,34 +28,43 @@ import (
 // work. Before a TSDB is opened, they are removed: what then is in memory and in
 // a chunk file as well is read once, as with any overlap. The first maintenance
 // cuts it into a block, with which the log ends.
+//
+// For the same reason chunks of late samples are of no use when the log has no
+// samples: a block has them. But they do harm. The TSDB remembers up to which
+// position blocks have the late chunks, and hides what is below; and when the
+// last of the old files goes, and it has written no chunk yet, it begins with
+// the first position again. So then the chunk files go before anybody uses them.
+
+// logged says what there was in an out-of-order log.
+type logged struct{ markers, samples bool }
 
 // dropMarkers rewrites the out-of-order log of the TSDB in dir without its
-// markers, and reports whether there were any.
-func dropMarkers(dir string, segmentBytes int, compression string) (found bool, err error) {
+// markers, and says what was in it.
+func dropMarkers(dir string, segmentBytes int, compression string) (found logged, err error) {
 	log := filepath.Join(dir, wlog.WblDirName)
 	fresh, old := log+".rewritten", log+".replaced"
 	if err := finishSwap(log, fresh, old); err != nil {
-		return false, err
+		return found, err
 	}
-	if found, err = eachRecord(log, nil); err != nil || !found {
-		return false, err
+	if found, err = eachRecord(log, nil); err != nil || !found.markers {
+		return found, err
 	}
 	if err := os.RemoveAll(fresh); err != nil {
-		return false, err
+		return found, err
 	}
 	w, err := wlog.NewSize(nil, nil, fresh, segmentBytes, compression)
 	if err != nil {
-		return false, err
+		return found, err
 	}
 	_, err = eachRecord(log, func(rec []byte) error { return w.Log(rec) })
 	if err = errors.Join(err, w.Close()); err != nil {
-		return false, fmt.Errorf("rewrite the out-of-order log: %w", err)
+		return found, fmt.Errorf("rewrite the out-of-order log: %w", err)
 	}
 	// From here on fresh is complete: a crash in between is finished next time.
 	if err := os.Rename(log, old); err != nil {
-		return false, err
+		return found, err
 	}
-	return true, finishSwap(log, fresh, old)
+	return found, finishSwap(log, fresh, old)
 }
 
 // finishSwap puts fresh into the place of log if that was begun, and removes
@@ -71,33 +81,43 @@ func finishSwap(log, fresh, old string) error {
 }
 
 // eachRecord calls keep, unless it is nil, with every record of a log that is
-// not a marker, and reports whether there were markers. The last record may not
-// have been written to its end; it was not acknowledged then.
-func eachRecord(log string, keep func([]byte) error) (markers bool, err error) {
+// not a marker, and says what there was. The last record may not have been
+// written to its end; it was not acknowledged then.
+func eachRecord(log string, keep func([]byte) error) (found logged, err error) {
 	if _, err := os.Stat(log); errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+		return found, nil
 	}
 	sr, err := wlog.NewSegmentsReader(log)
 	if err != nil {
-		return false, fmt.Errorf("read the out-of-order log: %w", err)
+		return found, fmt.Errorf("read the out-of-order log: %w", err)
 	}
 	defer sr.Close()
 	dec := record.NewDecoder(labels.NewSymbolTable(), nil)
 	r := wlog.NewReader(sr)
 	for r.Next() {
 		if dec.Type(r.Record()) == record.MmapMarkers {
-			markers = true
+			found.markers = true
 			continue
 		}
+		found.samples = true
 		if keep != nil {
 			if err := keep(r.Record()); err != nil {
-				return markers, err
+				return found, err
 			}
 		}
 	}
 	var corruption *wlog.CorruptionErr
 	if _, last, _ := wlog.Segments(log); errors.As(r.Err(), &corruption) && corruption.Segment == last {
-		return markers, nil
+		return found, nil
 	}
-	return markers, r.Err()
+	return found, r.Err()
+}
+
+// withoutLateChunks opens the TSDB again without its chunk files, and without
+// the snapshot that counts on them: what is not in a block is in the logs.
+func (t *tenantDB) withoutLateChunks(db *tsdb.DB, o *tsdb.Options) (*tsdb.DB, error) {
+	if err := errors.Join(db.Close(), dropSnapshots(t.dir), os.RemoveAll(filepath.Join(t.dir, headChunksDir))); err != nil {
+		return nil, err
+	}
+	return t.openTSDB(o)
 }

@@ -95,3 +95,71 @@ func TestLateSamplesSurviveSeveralKills(t *testing.T) {
 	require.False(t, ing.find("t").replayedLate)
 	check()
 }
+
+// After a start the chunk files have late chunks that blocks have, too, and the
+// log has none. What comes later must not take their place.
+func TestLateChunksOfBeforeTheStart(t *testing.T) {
+	n := start(t)
+	a, b := metric("a"), metric("b")
+	n.write(team, new(frame).series(a).float(at(0), 1).series(b).float(at(0), 1))
+	late := func(second int) {
+		t.Helper()
+		for i := range 40 { // more than a chunk
+			f := new(frame).series(b).float(at(-5*time.Minute+time.Duration(second)*time.Second+time.Duration(i)*time.Millisecond), float64(i))
+			writtenAll(t, f, n.write(team, f))
+		}
+	}
+	late(0)
+	n.flush(team)
+	n.restart()
+	n.write(team, new(frame).series(a).float(at(time.Second), 1))
+	n.flush(team)
+	late(1)
+	want := n.read(team)
+	require.Len(t, want[b.String()], 81)
+	n.write(team, new(frame).series(a).float(at(2*time.Second), 1)) // for a cut of the head, which drops late chunks
+	n.flush(team)
+	require.Equal(t, want[b.String()], n.read(team)[b.String()])
+	n.crash()
+	require.Equal(t, want[b.String()], n.read(team)[b.String()])
+}
+
+// A series gets a second record in the log, and after a start late samples of it
+// are in chunk files only, as the TSDB has it: prometheus#19804. And a cut makes a
+// checkpoint before those samples are in a block: prometheus#19744.
+func TestLateSamplesOfASeriesWithTwoRecords(t *testing.T) {
+	a, b := metric("a"), metric("b")
+	for _, c := range []struct {
+		name string
+		then func(n *node)
+	}{
+		{"another start", func(n *node) { n.crash() }},
+		{"a cut, and another start", func(n *node) {
+			for i := range 6 { // one block's time each, until there is a checkpoint
+				n.write(team, new(frame).series(b).float(at(time.Duration(2+i)*time.Hour), 1))
+				require.NoError(t, n.find(team).maintain(t.Context(), time.Now(), 0))
+			}
+			n.crash()
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n := start(t, withConfig(func(c *Config) { c.BlockDuration = time.Hour }))
+			n.write(team, new(frame).series(a).float(at(0), 1))
+			n.flush(team) // the head drops the series
+			n.write(team, new(frame).series(a).float(at(time.Minute), 1).float(at(30*time.Second), 1).series(b).float(at(time.Minute), 1))
+			n.crash()
+			for i := range 35 {
+				f := new(frame).series(a).float(at(time.Duration(i+1)*time.Second), float64(i))
+				if i != 29 {
+					writtenAll(t, f, n.write(team, f))
+				}
+			}
+			want := n.read(team)[a.String()]
+			require.Len(t, want, 37)
+			c.then(n)
+			require.Equal(t, want, n.read(team)[a.String()])
+			n.crash()
+			require.Equal(t, want, n.read(team)[a.String()])
+		})
+	}
+}

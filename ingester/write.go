@@ -29,6 +29,9 @@ type write struct {
 	labels  []proto.SeriesLabels
 	unknown bool // the series at hand turned out to be unknown
 
+	knownOnly bool     // series that the head does not have are postponed
+	postponed []uint32 // such series, ascending
+
 	// Series with a stale marker in this transaction. The TSDB makes the marker of a
 	// series of histograms a histogram when it commits, and appends it behind what
 	// came later, so that has to wait for a transaction of its own.
@@ -45,13 +48,24 @@ var writes = sync.Pool{New: func() any { return new(write) }}
 // at a time, when no other commit is under way (late.go). That makes the counts
 // in reply exact.
 func (i *Ingester) Write(ctx context.Context, tenantID string, f *proto.Frame, reply *proto.Reply) error {
-	t, err := i.open(tenantID)
+	level := i.disk.level()
+	if level == diskFull {
+		return i.disk.refusal()
+	}
+	t, err := i.enter(tenantID, true)
 	if err != nil {
+		return err
+	}
+	defer t.leave()
+	if !t.wrote.Load() {
+		t.wrote.Store(true)
+	}
+	if err := t.follow(i.Limits(tenantID)); err != nil {
 		return err
 	}
 	w := writes.Get().(*write)
 	defer w.release()
-	w.f, w.reply = f, reply
+	w.f, w.reply, w.knownOnly = f, reply, level == diskLow
 
 	if err := w.commitNew(ctx, t); err != nil {
 		return err
@@ -70,6 +84,10 @@ func (i *Ingester) Write(ctx context.Context, tenantID string, f *proto.Frame, r
 			return err
 		}
 	}
+	if n := reply.Postponed.Total(); n > 0 {
+		reply.Cause = i.disk.noNewSeries()
+		i.metrics.postponed.Add(float64(n))
+	}
 	if len(f.Metadata) > 0 {
 		i.metrics.metadataDropped.Add(float64(t.metadata.add(f.Metadata, t.limits())))
 		reply.Written.Metadata += len(f.Metadata)
@@ -80,7 +98,7 @@ func (i *Ingester) Write(ctx context.Context, tenantID string, f *proto.Frame, r
 func (w *write) release() {
 	clear(w.entries)
 	clear(w.late)
-	*w = write{entries: w.entries[:0], late: w.late[:0], running: w.running[:0]}
+	*w = write{entries: w.entries[:0], late: w.late[:0], running: w.running[:0], postponed: w.postponed[:0]}
 	writes.Put(w)
 }
 
@@ -103,6 +121,12 @@ func (w *write) commitNew(ctx context.Context, t *tenantDB) error {
 		ls := w.labelsOf(uint32(i))
 		before := len(w.late)
 		w.unknown = e == nil || (e.ref.Load() == 0 && ls.IsEmpty())
+		if w.knownOnly && !w.unknown && !w.inHead(app, e, ls) {
+			w.postpone(uint32(i))
+			floats += s.Floats
+			histograms += s.Histograms
+			continue
+		}
 		for j, k := floats, histograms; (j < floats+s.Floats || k < histograms+s.Histograms) && !w.unknown; {
 			// In order of time, where a series has both.
 			if k == histograms+s.Histograms || (j < floats+s.Floats && w.f.Floats[j].T <= w.f.Histograms[k].T) {
@@ -123,17 +147,32 @@ func (w *write) commitNew(ctx context.Context, t *tenantDB) error {
 	return t.commit(app)
 }
 
-// commit ends a transaction. When the log cannot be written, its last record may
-// lie there in part, and what is logged behind it could not be replayed: then no
-// more is taken until the next start, which repairs the log.
-func (t *tenantDB) commit(app storage.AppenderTransaction) error {
-	err := app.Commit()
+// inHead reports whether the series is in the TSDB's head.
+func (w *write) inHead(app storage.AppenderV2, e *entry, ls labels.Labels) bool {
+	if e.ref.Load() == 0 {
+		e.ref.CompareAndSwap(0, uint64(refOf(app, ls)))
+	}
+	return e.ref.Load() != 0
+}
+
+// postpone counts series i, which is not stored for now.
+func (w *write) postpone(i uint32) {
+	s := &w.f.Series[i]
+	w.postponed = append(w.postponed, i)
+	w.reply.Postponed.Add(proto.Counts{Samples: int(s.Floats), Histograms: int(s.Histograms), Exemplars: int(s.Exemplars)})
+}
+
+// commit ends a transaction. It succeeds when all of it is in the logs, where a
+// replay finds it.
+func (t *tenantDB) commit(app storage.AppenderTransaction) (err error) {
+	defer t.survive(&err)
+	if err = app.Commit(); err == nil {
+		err = t.logs.err()
+	}
 	if err == nil {
 		return nil
 	}
-	if !t.failed.Swap(true) {
-		t.log.Error("the write-ahead log cannot be written; this tenant takes no more writes until the next start", "err", err)
-	}
+	t.fail(err)
 	return unavailable(err)
 }
 
@@ -237,7 +276,7 @@ func (w *write) reject(s late, err error) {
 // unavailable wraps a failure of the store itself, which may pass.
 func unavailable(err error) error {
 	return proto.Errorf(proto.KindUnavailable, "weir-store-unavailable",
-		"the write-ahead log cannot be written: %v; repeat the request", err)
+		"the tenant's log cannot be written: %v; repeat the request", err)
 }
 
 // forget makes series i unknown: the head dropped it, so nothing of it was stored.
@@ -263,9 +302,9 @@ func (t *tenantDB) writable(f *proto.Frame) error {
 	if t.closed {
 		return proto.Errorf(proto.KindUnavailable, "weir-shutting-down", "the server is shutting down; repeat the request")
 	}
-	if t.failed.Load() {
+	if t.failed.Load() != 0 {
 		return proto.Errorf(proto.KindUnavailable, "weir-store-unavailable",
-			"a write to the write-ahead log failed; restart the server when its disk is in order, and repeat the request")
+			"a write to the tenant's log failed; it is opened anew as soon as the disk allows, repeat the request")
 	}
 	below := t.cutting.Load()
 	if below == notCutting || f == nil {
