@@ -96,6 +96,8 @@ type disk struct {
 	size    atomic.Int64 // bytes
 	free    atomic.Int64 // bytes
 
+	reserve atomic.Int64 // bytes in the reserve file
+
 	mu      sync.Mutex // held while space is measured
 	unknown bool       // the space could not be measured; guarded by mu
 }
@@ -125,7 +127,7 @@ func (d *disk) measure() diskLevel {
 	d.size.Store(size)
 	d.free.Store(free)
 	was := d.level()
-	now := d.cfg.level(size, free, was)
+	now := d.cfg.level(size, free-d.owed(), was)
 	d.current.Store(int32(now))
 	if now != was {
 		log := d.log.Info
@@ -136,6 +138,9 @@ func (d *disk) measure() diskLevel {
 	}
 	return now
 }
+
+// owed is what is missing of the reserve. It is not for writes.
+func (d *disk) owed() int64 { return d.cfg.ReserveBytes - d.reserve.Load() }
 
 // fits is nil when n bytes can be written now.
 func (d *disk) fits(n int64) error {
@@ -179,36 +184,38 @@ func (d *disk) watch(ctx context.Context) error {
 	}
 }
 
-// keepReserve makes the reserve file, unless there is one or it would make the
-// disk low.
+// keepReserve makes the reserve file when there is none. The disk has room for it.
 func (d *disk) keepReserve() {
+	if d.owed() <= 0 {
+		return
+	}
 	path := filepath.Join(d.dir, reserveFile)
-	if st, err := os.Stat(path); d.cfg.ReserveBytes == 0 || (err == nil && st.Size() >= d.cfg.ReserveBytes) {
-		return
-	}
-	if d.size.Load() == 0 || d.cfg.level(d.size.Load(), d.free.Load()-d.cfg.ReserveBytes, diskLow) != diskRoomy {
-		return
-	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err == nil {
 		err = errors.Join(fileutil.Preallocate(f, d.cfg.ReserveBytes, true), f.Close())
 	}
 	if err != nil {
 		d.log.Warn("there is no reserve for a start on a full disk", "err", errors.Join(err, os.Remove(path)))
-	}
-}
-
-// spend gives the reserve up when the disk is full.
-func (d *disk) spend() {
-	if d.measure() < diskFull {
 		return
 	}
-	err := os.Remove(filepath.Join(d.dir, reserveFile))
-	if err == nil {
-		d.log.Warn("the disk is full; gave up the reserve, so that logs can be replayed", "bytes", d.cfg.ReserveBytes)
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		d.log.Warn("cannot give up the reserve", "err", err)
+	d.reserve.Store(d.cfg.ReserveBytes)
+}
+
+// start looks at the disk for the first time, and gives the reserve up when it is
+// full.
+func (d *disk) start() {
+	path := filepath.Join(d.dir, reserveFile)
+	if st, err := os.Stat(path); err == nil {
+		d.reserve.Store(st.Size())
 	}
+	if d.measure() < diskFull || d.reserve.Load() == 0 {
+		return
+	}
+	if err := os.Remove(path); err != nil {
+		d.log.Warn("cannot give up the reserve", "err", err)
+		return
+	}
+	d.log.Warn("the disk is full; gave up the reserve, so that logs can be replayed", "bytes", d.reserve.Swap(0))
 	d.measure()
 }
 

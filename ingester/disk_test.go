@@ -193,12 +193,26 @@ func TestReserve(t *testing.T) {
 	require.True(t, there())
 	n.restart()
 	require.False(t, there())
-	d.set(n, 8)
-	n.disk.keepReserve()
-	require.False(t, there(), "it would take from the little there is")
+	require.Equal(t, diskFull, n.disk.level())
+	n.restart()
+	require.Equal(t, diskFull, n.disk.level())
 	d.set(n, 50)
 	n.disk.keepReserve()
 	require.True(t, there())
+}
+
+// What the reserve gave up is not for writes: after a start, and after the next.
+func TestReserveIsOwed(t *testing.T) {
+	var d fakeDisk
+	n := startOn(t, &d)
+	n.cfg.Disk = DiskConfig{100, 100, 1 << 20, 20e9}
+	for range 2 {
+		d.free.Store(19)
+		n.restart()
+		require.Equal(t, diskFull, n.disk.level())
+		_, err := n.tryWrite(team, new(frame).series(metric("a")).float(at(0), 1))
+		require.ErrorContains(t, err, "weir-disk-full")
+	}
 }
 
 func TestBytesToOpen(t *testing.T) {

@@ -169,7 +169,7 @@ func (i *Ingester) Run(ctx context.Context) (err error) {
 			err = lerr
 		}
 	}()
-	i.disk.spend()
+	i.disk.start()
 	if err := i.openAll(ctx); err != nil {
 		return err
 	}

@@ -31,7 +31,9 @@ func (i *Ingester) maintain(ctx context.Context) error {
 			}
 			if err := i.keep(ctx, s, time.Now()); err != nil && ctx.Err() == nil {
 				i.metrics.maintenanceFailures.Inc()
-				i.Logger.Error("maintenance of a tenant failed, will try again", "tenant", s.id, "err", err)
+				if proto.KindOf(err) != proto.KindUnavailable { // of which the disk's level and the failed log have told
+					i.Logger.Error("maintenance of a tenant failed, will try again", "tenant", s.id, "err", err)
+				}
 			}
 		}
 	}

@@ -127,6 +127,7 @@ type Config struct {
 	Set              []string      // path=value, for weir only
 	Features         []string      // experimental parts of PromQL, by the names of Prometheus
 	PrometheusArgs   []string      // for Prometheus only
+	DataDir          string        // empty: a new one
 }
 
 // Server is a server under test. It may be killed and started again on the same
@@ -160,6 +161,10 @@ func Start(t testing.TB, cfg Config) *Server {
 	s := prepare(t, kindOf(cfg), Binary(t))
 	if strings.Contains(os.Getenv("WEIR_TEST_BUILD_FLAGS"), "-race") {
 		s.options.MemoryLimit = 0 // the race detector reserves terabytes of addresses
+	}
+	if cfg.DataDir != "" {
+		s.options.DataDir = cfg.DataDir
+		require.NoError(t, os.MkdirAll(s.options.DataDir, 0o755))
 	}
 	if Against() == "weir" {
 		s.options.ExtraArgs = weirArgs(cfg)
