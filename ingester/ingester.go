@@ -272,11 +272,12 @@ func (i *Ingester) all() []*slot {
 
 // closeAll closes every TSDB, after the writes under way.
 func (i *Ingester) closeAll() error {
-	i.creating.Lock() // waits for a tenant that is being created, and lets no other begin
+	i.creating.Lock() // waits for a tenant that is being created; no other begins
+	slots := i.all()
 	i.creating.Unlock()
 	var g errgroup.Group
 	g.SetLimit(i.cfg.OpenConcurrency)
-	for _, s := range i.all() {
+	for _, s := range slots {
 		g.Go(func() error {
 			s.changing.Lock() // likewise for one that is being opened
 			defer s.changing.Unlock()
