@@ -12,7 +12,8 @@
 //	AdminHandler ── /metrics /ready /ingester/flush /debug/pprof/
 //
 // What a query may ask for is bounded before it is done: limits.go, regexp.go,
-// work.go and gate.go.
+// work.go and gate.go. Around every handler are metrics (observe.go) and deadlines
+// for slow clients (slow.go).
 //
 // Parameters, status codes and bodies of the query API are those of Prometheus'
 // own, to which the tests hold it, request by request.

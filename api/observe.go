@@ -43,13 +43,17 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 }
 
-// observe measures each request, and answers 500 when its handler panics.
+// observe is around every handler: it cuts off slow clients, measures, and
+// answers 500 when the handler panics.
 func (a *API) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		a.metrics.inFlight.Inc()
 		rec := &recorder{ResponseWriter: w}
+		r = r.WithContext(r.Context()) // a copy: the server looks at the body of its own
+		rec.limitBody(r)
 		defer func() {
+			rec.allow(0) // for what is flushed after us
 			a.metrics.inFlight.Dec()
 			a.metrics.duration.
 				WithLabelValues(routeLabel(r), methodLabel(r.Method), rec.class()).
@@ -97,10 +101,12 @@ func methodLabel(method string) string {
 	return "other"
 }
 
-// recorder remembers the status of an answer.
+// recorder remembers the status of an answer, and times its client.
 type recorder struct {
 	http.ResponseWriter
 	status int // 0: nothing is sent
+	client pace
+	body   timedBody
 }
 
 // WriteHeader implements http.ResponseWriter.
@@ -116,7 +122,11 @@ func (r *recorder) Write(p []byte) (int, error) {
 	if r.status == 0 {
 		r.status = http.StatusOK
 	}
-	return r.ResponseWriter.Write(p)
+	r.allow(len(p))
+	start := time.Now()
+	n, err := r.ResponseWriter.Write(p)
+	r.client.waited += time.Since(start)
+	return n, err
 }
 
 // Unwrap is for http.ResponseController.

@@ -44,10 +44,11 @@ type LogConfig struct {
 	Format string `yaml:"format"`
 }
 
-// HTTPConfig has the addresses of the two listeners.
+// HTTPConfig has the addresses of the two listeners, and what each takes.
 type HTTPConfig struct {
-	Listen      string `yaml:"listen"`
-	AdminListen string `yaml:"admin_listen"`
+	Listen         string `yaml:"listen"`
+	AdminListen    string `yaml:"admin_listen"`
+	MaxConnections int    `yaml:"max_connections"`
 }
 
 // AuthConfig says how the tenant of a request is found.
@@ -72,8 +73,9 @@ func DefaultConfig() Config {
 			Format: "logfmt", // or json
 		},
 		HTTP: HTTPConfig{
-			Listen:      "",               // by auth.mode: see defaultListen
-			AdminListen: "127.0.0.1:9010", // pprof; empty: none
+			Listen:         "",               // by auth.mode: see defaultListen
+			AdminListen:    "127.0.0.1:9010", // pprof; empty: none
+			MaxConnections: 4096,             // of each listener, about 16 KiB each; beyond that idle ones are closed
 		},
 		Auth:     AuthConfig{Mode: tenant.ModeNone},
 		Limits:   tenant.DefaultLimits(),
@@ -206,6 +208,9 @@ func (c *HTTPConfig) Validate(prefix string) []error {
 	address("listen", c.Listen)
 	if c.AdminListen != "" {
 		address("admin_listen", c.AdminListen)
+	}
+	if c.MaxConnections < 1 {
+		errs = append(errs, fmt.Errorf("%s.max_connections: %d: must be at least 1", prefix, c.MaxConnections))
 	}
 	return errs
 }

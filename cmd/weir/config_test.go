@@ -119,6 +119,7 @@ receiver: 12
 http:
   listen: 9009
   listen: 127.0.0.1:9009
+  max_connections: 0
 self_metrics:
   enabled: perhaps
   interval: 10ms
@@ -143,8 +144,8 @@ log:
 		`weir.yml:9: limits.past_grace: a list: must be a duration such as 500ms, 30s, 10m or 15d`,
 		`weir.yml:10: receiver: "12": must be a mapping`,
 		`weir.yml:13: http.listen: set twice`,
-		`weir.yml:15: self_metrics.enabled: "perhaps": must be true or false`,
-		`weir.yml:18: log.level: ${LEVEL}: the environment has no variable "LEVEL"`,
+		`weir.yml:16: self_metrics.enabled: "perhaps": must be true or false`,
+		`weir.yml:19: log.level: ${LEVEL}: the environment has no variable "LEVEL"`,
 		`-set: limits.nothing: unknown key: must be one of max_labels_per_series, max_label_name_bytes, max_label_value_bytes, max_histogram_buckets, max_exemplars, max_metadata_entries, max_metadata_bytes, out_of_order_window, future_grace, past_grace, legacy_names_only`,
 		`-set: limits: name a single value below it, such as limits.max_labels_per_series`,
 		`-set: data_dir.x: nothing can be set below a single value`,
@@ -154,6 +155,7 @@ log:
 		`data_dir: "": must name a directory`,
 		`log.format: "xml": must be logfmt or json`,
 		`http.listen: "9009": must be host:port or :port`,
+		`http.max_connections: 0: must be at least 1`,
 		`limits.max_label_value_bytes: 0: must be at least 1`,
 		`self_metrics.interval: 10ms: must be at least 1s`,
 	}, "\n")

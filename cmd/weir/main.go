@@ -4,6 +4,7 @@
 //	config.go       defaults < file < -set < named flags, checked as a whole
 //	targets.go      what runs, in the order in which it starts
 //	lifecycle.go    start in order, stop in reverse
+//	server.go       HTTP on a listener; connections.go bounds what it takes
 //	selfmetrics.go  our own metrics, through the write path
 package main
 

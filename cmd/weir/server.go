@@ -27,11 +27,19 @@ const (
 
 	// headerTimeout bounds what a client that sends nothing can hold.
 	headerTimeout = 10 * time.Second
+
+	// maxHeaderBytes is what a client can make us keep before it has said whose
+	// request it is. A longer query travels as a POST.
+	maxHeaderBytes = 64 << 10
+
+	// answerTimeout is for what net/http answers by itself; the handler sets its
+	// own with each piece that it sends.
+	answerTimeout = 30 * time.Second
 )
 
 // server serves one listener.
 type server struct {
-	listener net.Listener
+	listener *connections
 	handler  http.Handler
 	logger   *slog.Logger
 }
@@ -53,10 +61,15 @@ func (s server) run(ctx context.Context) error {
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			handlers.Add(1)
 			defer handlers.Done()
+			handling(req.Context())
 			s.handler.ServeHTTP(w, req)
 		}),
 		ReadHeaderTimeout: headerTimeout,
+		WriteTimeout:      answerTimeout,
 		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ConnState:         s.listener.follow,
+		ConnContext:       withConnection,
 		ErrorLog:          slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, 1)

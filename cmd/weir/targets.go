@@ -66,18 +66,19 @@ func runAll(ctx context.Context, cfg Config, flags map[string]string, logger *sl
 		BuildInfo: buildInfo(),
 		Settings:  settings,
 	})
+	opened := newConnectionMetrics(reg)
 	self := newSelfMetrics(cfg.SelfMetrics, instanceOf(listener.Addr()), reg, component("self metrics"), recv.WriteV2)
 
 	parts := []part{
 		{"ingester", ing.Run},
-		{"http", server{listener, surface.Handler(), component("http")}.run},
+		{"http", server{opened.bound("http", listener, cfg.HTTP.MaxConnections), surface.Handler(), component("http")}.run},
 	}
 	if cfg.HTTP.AdminListen != "" {
 		admin, err := listen("-admin.listen", cfg.HTTP.AdminListen)
 		if err != nil {
 			return err
 		}
-		parts = append(parts, part{"admin http", server{admin, surface.AdminHandler(), component("admin http")}.run})
+		parts = append(parts, part{"admin http", server{opened.bound("admin", admin, cfg.HTTP.MaxConnections), surface.AdminHandler(), component("admin http")}.run})
 	}
 	parts = append(parts, part{"self metrics", func(ctx context.Context) error {
 		return greet(ctx, ing.Ready, self, func() { sayHello(cfg, listener.Addr(), stdout, logger) })
