@@ -9,11 +9,11 @@
 //	          ├─ [/prometheus]/federate               -> federate.go
 //	          ├─ [/prometheus]/api/v1/status/…        -> status.go; rules.go says that there are none
 //	          └─ /metrics /ready /ingester/flush …    -> operate.go
-//	AdminHandler ── /metrics /ready /ingester/flush /debug/pprof/
+//	AdminHandler ── /metrics /ready /ingester/flush /admin/log-level /debug/pprof/
 //
 // What a query may ask for is bounded before it is done: limits.go, regexp.go,
-// work.go and gate.go. Around every handler are metrics (observe.go) and deadlines
-// for slow clients (slow.go).
+// work.go and gate.go. Around every handler are request id, metrics (observe.go)
+// and deadlines for slow clients (slow.go).
 //
 // Parameters, status codes and bodies of the query API are those of Prometheus'
 // own, to which the tests hold it, request by request.
@@ -141,6 +141,8 @@ type Deps struct {
 	// its error otherwise.
 	Ready func() error
 
+	LogLevel *slog.LevelVar // nil: it changes nothing
+
 	Registry  prometheus.Registerer // nil: metrics are kept but shown nowhere
 	Gatherer  prometheus.Gatherer   // of /metrics
 	Logger    *slog.Logger
@@ -185,6 +187,9 @@ func New(cfg Config, deps Deps) *API {
 	origins, err := cfg.origins()
 	if err != nil {
 		panic("api: the configuration was validated: " + err.Error())
+	}
+	if deps.LogLevel == nil {
+		deps.LogLevel = new(slog.LevelVar)
 	}
 	return &API{
 		Deps:    deps,

@@ -1,7 +1,10 @@
 package api
 
 import (
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
 	"time"
@@ -9,6 +12,8 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/weir-metrics/weir/tracing"
 )
 
 type metrics struct {
@@ -43,14 +48,16 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 }
 
-// observe is around every handler: it cuts off slow clients, measures, and
-// answers 500 when the handler panics.
+// observe is around every handler: it gives the request an id; it cuts off slow
+// clients; it measures; and it answers 500 when the handler panics.
 func (a *API) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		a.metrics.inFlight.Inc()
+		id := requestID(r.Header)
+		w.Header().Set(requestIDHeader, id)
+		r = r.WithContext(tracing.WithID(r.Context(), id))
 		rec := &recorder{ResponseWriter: w}
-		r = r.WithContext(r.Context()) // a copy: the server looks at the body of its own
 		rec.limitBody(r)
 		defer func() {
 			rec.allow(0) // for what is flushed after us
@@ -64,6 +71,38 @@ func (a *API) observe(next http.Handler) http.Handler {
 	})
 }
 
+// requestIDHeader names a request in its answer and in our log. A client or
+// proxy that has a name for it already may send it.
+const requestIDHeader = "X-Request-Id"
+
+// maxRequestID is longer than what proxies make: UUIDs, trace ids, AWS' Root=….
+const maxRequestID = 128
+
+// requestID is the id that came with a request if it can stand in a header and
+// in a log line as it is, or a new one.
+func requestID(h http.Header) string {
+	if id := h.Get(requestIDHeader); id != "" && len(id) <= maxRequestID && plain(id) {
+		return id
+	}
+	var b [16]byte // no secret: it only has to be unlike others
+	binary.BigEndian.PutUint64(b[:8], rand.Uint64())
+	binary.BigEndian.PutUint64(b[8:], rand.Uint64())
+	return hex.EncodeToString(b[:])
+}
+
+// plain reports whether s consists of letters, digits and -_.:/+=@ alone.
+func plain(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case c == '-', c == '_', c == '.', c == ':', c == '/', c == '+', c == '=', c == '@':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
 // recover ends the request of a handler that panicked: with 500, or if part of
 // an answer is out already, by cutting it off, lest it look whole.
 func (a *API) recover(rec *recorder, r *http.Request) {
@@ -74,12 +113,13 @@ func (a *API) recover(rec *recorder, r *http.Request) {
 	case http.ErrAbortHandler:
 		panic(p)
 	}
-	a.Logger.Error("request panicked", "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+	a.Logger.ErrorContext(r.Context(), "request panicked", "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
 	if rec.status != 0 {
 		rec.status = http.StatusInternalServerError
 		panic(http.ErrAbortHandler)
 	}
 	clear(rec.Header())
+	rec.Header().Set(requestIDHeader, tracing.ID(r.Context()))
 	a.failWith(rec, r, &apiError{errInternal, fmt.Errorf("internal error, see the server's log")})
 }
 

@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 
@@ -72,6 +73,22 @@ func (a *API) isReady(w http.ResponseWriter, _ *http.Request) {
 
 // isHealthy answers 200 as long as the process answers at all.
 func (a *API) isHealthy(w http.ResponseWriter, _ *http.Request) { writeText(w, "healthy\n") }
+
+// logLevel shows the level of the log, and sets it to the parameter level of a
+// POST until the next start.
+func (a *API) logLevel(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodPost {
+		var level slog.Level
+		if err := level.UnmarshalText([]byte(r.FormValue("level"))); err != nil {
+			a.fail(w, r, "", badParam("level", fmt.Errorf("%.20q: must be debug, info, warn or error", r.FormValue("level"))))
+			return
+		}
+		before := a.LogLevel.Level()
+		a.LogLevel.Set(level)
+		a.Logger.WarnContext(r.Context(), "log level changed", "from", before, "to", level, "addr", r.RemoteAddr)
+	}
+	writeText(w, strings.ToLower(a.LogLevel.Level().String())+"\n")
+}
 
 // exposition serves our own metrics. A metric that cannot be gathered does not
 // hide the others.

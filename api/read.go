@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/tracing"
 )
 
 // request is a read being answered.
@@ -157,7 +158,7 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, tenantID string, err 
 		a.metrics.refused.WithLabelValues(identified.ID).Inc()
 	}
 	if e.typ == errInternal {
-		a.Logger.Error("read failed", "tenant", tenantID, "path", r.URL.Path, "err", err)
+		a.Logger.ErrorContext(r.Context(), "read failed", "tenant", tenantID, "path", r.URL.Path, "err", err)
 	}
 	if e.typ == errUnauthenticated {
 		w.Header().Set("WWW-Authenticate", `Basic realm="weir"`)
@@ -171,6 +172,10 @@ func (a *API) failWith(w http.ResponseWriter, r *http.Request, failure *apiError
 	e.string(failure.typ.name)
 	e.raw(`,"error":`)
 	e.string(failure.Error())
+	if id := tracing.ID(r.Context()); id != "" && failure.typ.status >= http.StatusInternalServerError {
+		e.raw(`,"requestId":`) // what to look for in the server's log
+		e.string(id)
+	}
 	e.raw(`}`)
 	a.finish(e, r)
 }
@@ -178,6 +183,6 @@ func (a *API) failWith(w http.ResponseWriter, r *http.Request, failure *apiError
 // finish sends the rest. By then the client may be gone, which is no news.
 func (a *API) finish(e *encoder, r *http.Request) {
 	if err := e.finish(); err != nil {
-		a.Logger.Debug("answer not sent", "path", r.URL.Path, "err", err)
+		a.Logger.DebugContext(r.Context(), "answer not sent", "path", r.URL.Path, "err", err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/tracing"
 )
 
 // statuses is the HTTP status of each kind of error. A permanent fault is never
@@ -55,7 +56,7 @@ func (r *Receiver) answer(w http.ResponseWriter, hr *http.Request, v proto.Versi
 	}
 	switch {
 	case err != nil:
-		e := r.failure(w.Header(), &remoteWrite, tenantID, err)
+		e := r.failure(hr.Context(), w.Header(), &remoteWrite, tenantID, err)
 		status, id, body = forVMAgent(hr.Header, statuses[e.Kind]), e.ID, e.Error()
 	case req.rejected.Total() > 0:
 		status, id = forVMAgent(hr.Header, http.StatusBadRequest), req.rejected.Examples[0].Reason.ID()
@@ -72,7 +73,7 @@ func (r *Receiver) answer(w http.ResponseWriter, hr *http.Request, v proto.Versi
 		w.WriteHeader(status)
 		return
 	}
-	http.Error(w, body, status)
+	http.Error(w, withID(hr.Context(), body), status)
 }
 
 func setWritten(h http.Header, c proto.Counts) {
@@ -86,7 +87,8 @@ func timedOut(after time.Duration) *proto.Error {
 }
 
 // failure sets the headers of a refusal by an endpoint and returns what it is.
-func (r *Receiver) failure(h http.Header, ep *endpoint, tenantID string, err error) *proto.Error {
+// ctx is the request's, for the log.
+func (r *Receiver) failure(ctx context.Context, h http.Header, ep *endpoint, tenantID string, err error) *proto.Error {
 	var e *proto.Error
 	switch {
 	case errors.As(err, &e):
@@ -95,7 +97,7 @@ func (r *Receiver) failure(h http.Header, ep *endpoint, tenantID string, err err
 	case errors.Is(err, context.Canceled):
 		e = proto.Errorf(proto.KindUnavailable, "weir-client-gone", "the sender closed the connection before the answer")
 	default:
-		r.Logger.Error("write failed", "endpoint", ep.name, "tenant", tenantID, "err", err)
+		r.Logger.ErrorContext(ctx, "write failed", "endpoint", ep.name, "tenant", tenantID, "err", err)
 		e = proto.Errorf(proto.KindInternal, "weir-internal", "an internal error, see the server's log")
 	}
 	switch e.Kind {
@@ -178,11 +180,17 @@ func (req *request) writeLabels(b *strings.Builder, s *proto.Series) {
 	b.WriteByte('}')
 }
 
-// logRefusal logs the first refusal of a request, at most once a second.
+// logRefusal logs the first refusal of a request.
 func (r *Receiver) logRefusal(tenantID string, hr *http.Request, body string) {
-	now := time.Now().Unix()
-	if r.lastLog.Swap(now) != now {
-		r.Logger.Warn("refused a part of a write request", "tenant", tenantID, "addr", hr.RemoteAddr,
-			"user_agent", hr.UserAgent(), "err", body)
+	r.Logger.WarnContext(hr.Context(), "refused a part of a write request", "tenant", tenantID, "addr", hr.RemoteAddr,
+		"user_agent", hr.UserAgent(), "err", body)
+}
+
+// withID adds the id of the request of ctx to what its sender is told: it is what
+// to look for in the server's log.
+func withID(ctx context.Context, text string) string {
+	if id := tracing.ID(ctx); id != "" {
+		return text + " (request id " + id + ")"
 	}
+	return text
 }

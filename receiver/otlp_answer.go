@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"context"
 	"net/http"
 	"strings"
 
@@ -31,9 +32,9 @@ func (r *Receiver) answerOTLP(w http.ResponseWriter, hr *http.Request, a *otlpAn
 	httpStatus, id := http.StatusOK, "weir-ok"
 	var body []byte
 	if err != nil {
-		e := r.failure(w.Header(), &otlp, a.tenantID, err)
+		e := r.failure(hr.Context(), w.Header(), &otlp, a.tenantID, err)
 		httpStatus, id = statuses[e.Kind], e.ID
-		body = a.marshal(statusOf(e))
+		body = a.marshal(statusOf(hr.Context(), e))
 	} else {
 		r.metrics.count(a.req)
 		message := ""
@@ -90,8 +91,8 @@ var codes = map[weirproto.Kind]code.Code{
 // libraries say of a body may quote it.
 func text(s string) string { return strings.ToValidUTF8(s, "\ufffd") }
 
-func statusOf(e *weirproto.Error) *status.Status {
-	s := &status.Status{Code: int32(codes[e.Kind]), Message: text(e.Error())}
+func statusOf(ctx context.Context, e *weirproto.Error) *status.Status {
+	s := &status.Status{Code: int32(codes[e.Kind]), Message: text(withID(ctx, e.Error()))}
 	if e.Kind == weirproto.KindBadData {
 		bad := &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Description: text(e.Msg), Reason: e.ID}}}
 		if detail, err := anypb.New(bad); err == nil {

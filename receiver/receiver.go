@@ -20,7 +20,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -122,8 +121,6 @@ type Receiver struct {
 
 	mu      sync.RWMutex
 	tenants map[string]*admissions // guarded by mu
-
-	lastLog atomic.Int64 // unix second of the last refusal logged
 }
 
 // New checks and wires; it starts nothing.

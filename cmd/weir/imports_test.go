@@ -21,14 +21,15 @@ const module = "github.com/weir-metrics/weir/"
 // them. Packages below a component (store/block) belong to it unless they have
 // a line of their own. Test files are free.
 var allowedImports = map[string][]string{
-	"proto":  {},
-	"tenant": {"proto"},
+	"proto":   {},
+	"tracing": {},
+	"tenant":  {"proto"},
 
 	"rpc":   {"tenant", "proto"},
 	"ring":  {"tenant", "proto"},
 	"store": {"tenant", "proto"},
 
-	"receiver":      {"store", "ring", "rpc", "tenant", "proto"},
+	"receiver":      {"store", "ring", "rpc", "tenant", "tracing", "proto"},
 	"ingester":      {"store", "ring", "rpc", "tenant", "proto"},
 	"querier":       {"store", "ring", "rpc", "tenant", "proto"},
 	"store/gateway": {"store", "ring", "rpc", "tenant", "proto"},
@@ -36,16 +37,16 @@ var allowedImports = map[string][]string{
 
 	"api": {
 		"receiver", "ingester", "querier", "store/gateway", "store/compact",
-		"store", "ring", "rpc", "tenant", "proto",
+		"store", "ring", "rpc", "tenant", "tracing", "proto",
 	},
 	"ruler": {
 		"receiver", "ingester", "querier", "store/gateway", "store/compact",
-		"store", "ring", "rpc", "tenant", "proto",
+		"store", "ring", "rpc", "tenant", "tracing", "proto",
 	},
 
 	"cmd/weir": {
 		"api", "ruler", "receiver", "ingester", "querier", "store/gateway", "store/compact",
-		"store", "ring", "rpc", "tenant", "proto",
+		"store", "ring", "rpc", "tenant", "tracing", "proto",
 	},
 
 	// Speak to processes over HTTP, as anybody could.

@@ -5,6 +5,7 @@
 //	targets.go      what runs, in the order in which it starts
 //	lifecycle.go    start in order, stop in reverse
 //	server.go       HTTP on a listener; connections.go bounds what it takes
+//	logging.go      log lines: level at run time, no floods, request ids
 //	selfmetrics.go  our own metrics, through the write path
 package main
 
@@ -12,7 +13,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -63,21 +63,8 @@ func run(ctx context.Context, args []string, getenv func(string) (string, bool),
 		}
 		return 0
 	}
-	if err := runAll(ctx, cfg, flags.shown(cfg), newLogger(cfg.Log, stderr), stdout); err != nil {
+	if err := runAll(ctx, cfg, flags.shown(cfg), newLog(cfg.Log, stderr), stdout); err != nil {
 		return fail(1, err)
 	}
 	return 0
-}
-
-// newLogger returns a logger for a configuration that was validated.
-func newLogger(cfg LogConfig, w io.Writer) *slog.Logger {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
-		panic(fmt.Sprintf("log level %q was validated: %v", cfg.Level, err))
-	}
-	opts := &slog.HandlerOptions{Level: level}
-	if cfg.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, opts))
-	}
-	return slog.New(slog.NewTextHandler(w, opts))
 }

@@ -26,7 +26,7 @@ import (
 
 // runAll is the target "all": every component in this process, until ctx ends
 // or one of them fails.
-func runAll(ctx context.Context, cfg Config, flags map[string]string, logger *slog.Logger, stdout io.Writer) error {
+func runAll(ctx context.Context, cfg Config, flags map[string]string, log *log, stdout io.Writer) error {
 	settings, err := shownSettings(cfg, flags)
 	if err != nil {
 		return err
@@ -36,55 +36,56 @@ func runAll(ctx context.Context, cfg Config, flags map[string]string, logger *sl
 		return err
 	}
 	defer listener.Close()
-	logger.Info("starting", "version", version.Version, "revision", version.GetRevision(),
+	log.Info("starting", "version", version.Version, "revision", version.GetRevision(),
 		"addr", listener.Addr(), "admin_addr", cfg.HTTP.AdminListen, "data_dir", cfg.DataDir, "auth_mode", cfg.Auth.Mode)
-	warnIfOpen(cfg.Auth.Mode, listener.Addr(), logger)
+	warnIfOpen(cfg.Auth.Mode, listener.Addr(), log.Logger)
 
-	reg := newRegistry()
-	component := func(name string) *slog.Logger { return logger.With("component", name) }
+	reg := newRegistry(log)
 	tenants := tenant.Resolver{Mode: cfg.Auth.Mode}
 	limits := func(string) *tenant.Limits { return &cfg.Limits }
 
 	ing := ingester.New(cfg.Ingester, ingester.Deps{
-		Dir: filepath.Join(cfg.DataDir, "tsdb"), Limits: limits, Logger: component("ingester"), Registry: reg,
+		Dir: filepath.Join(cfg.DataDir, "tsdb"), Limits: limits, Logger: log.component("ingester"), Registry: reg,
 	})
 	recv := receiver.New(cfg.Receiver, receiver.Deps{
-		Ingester: ing, Tenants: tenants, Limits: limits, Logger: component("receiver"), Registry: reg,
+		Ingester: ing, Tenants: tenants, Limits: limits,
+		Logger: log.component("receiver"), Registry: reg,
 	})
 	surface := api.New(cfg.Query, api.Deps{
 		Querier:   querier.New(ing).WithLimits(cfg.Query.SourceLimits()),
-		Engine:    api.NewEngine(cfg.Query, component("engine"), reg),
+		Engine:    api.NewEngine(cfg.Query, log.component("engine"), reg),
 		Tenants:   tenants,
 		Writer:    recv,
 		OTLP:      recv.OTLP(),
 		Flush:     ing.Flush,
 		Storage:   ing,
 		Ready:     readiness(ctx, ing.Ready),
+		LogLevel:  log.level,
 		Registry:  reg,
 		Gatherer:  reg,
-		Logger:    component("api"),
+		Logger:    log.component("api"),
 		BuildInfo: buildInfo(),
 		Settings:  settings,
 	})
+	self := newSelfMetrics(cfg.SelfMetrics, instanceOf(listener.Addr()), reg, log.component("self metrics"), recv.WriteV2)
 	opened := newConnectionMetrics(reg)
-	self := newSelfMetrics(cfg.SelfMetrics, instanceOf(listener.Addr()), reg, component("self metrics"), recv.WriteV2)
 
 	parts := []part{
 		{"ingester", ing.Run},
-		{"http", server{opened.bound("http", listener, cfg.HTTP.MaxConnections), surface.Handler(), component("http")}.run},
+		{"http", server{opened.bound("http", listener, cfg.HTTP.MaxConnections), surface.Handler(), log.component("http")}.run},
 	}
 	if cfg.HTTP.AdminListen != "" {
 		admin, err := listen("-admin.listen", cfg.HTTP.AdminListen)
 		if err != nil {
 			return err
 		}
-		parts = append(parts, part{"admin http", server{opened.bound("admin", admin, cfg.HTTP.MaxConnections), surface.AdminHandler(), component("admin http")}.run})
+		parts = append(parts, part{"admin http", server{opened.bound("admin", admin, cfg.HTTP.MaxConnections), surface.AdminHandler(), log.component("admin http")}.run})
 	}
 	parts = append(parts, part{"self metrics", func(ctx context.Context) error {
-		return greet(ctx, ing.Ready, self, func() { sayHello(cfg, listener.Addr(), stdout, logger) })
+		return greet(ctx, ing.Ready, self, func() { sayHello(cfg, listener.Addr(), stdout, log.Logger) })
 	}})
-	err = runParts(ctx, logger, parts)
-	logger.Info("stopped")
+	err = runParts(ctx, log.Logger, parts)
+	log.Info("stopped")
 	return err
 }
 
@@ -98,9 +99,13 @@ func warnIfOpen(mode tenant.Mode, addr net.Addr, logger *slog.Logger) {
 	}
 }
 
-func newRegistry() *prometheus.Registry {
+func newRegistry(log *log) *prometheus.Registry {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "weir_log_suppressed_lines_total",
+			Help: "Warnings that were not logged because the same one was logged often in the same minute.",
+		}, func() float64 { return float64(log.limiter.suppressed.Load()) }),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		versioncollector.NewCollector("weir"),

@@ -1,0 +1,92 @@
+package api_test
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/weir-metrics/weir/tracing"
+)
+
+func TestRequestID(t *testing.T) {
+	var seen string
+	s := newServer(t, noDBs, func(s *server) {
+		s.deps.Writer = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen = tracing.ID(r.Context()) })
+	})
+	ours := regexp.MustCompile(`^[0-9a-f]{32}$`)
+	for _, tc := range []struct {
+		name, sent string
+		kept       bool
+	}{
+		{"none", "", false},
+		{"uuid", "6e3e1f2a-8f57-4f0b-9d0c-0a4b7b6d7c11", true},
+		{"as AWS makes them", "Root=1-67891233-abcdef012345678912345678", true},
+		{"longest", strings.Repeat("x", 128), true},
+		{"too long", strings.Repeat("x", 129), false},
+		{"blank", "a b", false},
+		{"would forge a log line", "a\" level=ERROR msg=\"b", false},
+		{"not ASCII", "é", false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := s.do(t, "POST", "/api/v1/push", nil, "X-Request-Id", tc.sent)
+			got := w.Header().Get("X-Request-Id")
+			require.Equal(t, seen, got)
+			if tc.kept {
+				require.Equal(t, tc.sent, got)
+			} else {
+				require.Regexp(t, ours, got)
+			}
+		})
+	}
+	first := s.do(t, "GET", "/ready", nil).Header().Get("X-Request-Id")
+	require.NotEqual(t, first, s.do(t, "GET", "/ready", nil).Header().Get("X-Request-Id"))
+	require.NotEmpty(t, s.do(t, "GET", "/no/such/thing", nil).Header().Get("X-Request-Id"))
+}
+
+// TestRequestIDInErrors: a 5xx says what to look for in the log; other bodies are
+// those of Prometheus.
+func TestRequestIDInErrors(t *testing.T) {
+	s := newServer(t, noDBs, func(s *server) {
+		s.source.err = errors.New("disk on fire")
+		s.deps.Writer = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("oops") })
+	})
+	for _, tc := range []struct {
+		name   string
+		method string
+		target string
+		status int
+	}{
+		{"internal", "GET", "/api/v1/query?query=up", 500},
+		{"panic", "POST", "/api/v1/push", 500},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := s.do(t, tc.method, tc.target, nil, "X-Request-Id", "abc")
+			require.Equal(t, tc.status, w.Code)
+			require.Contains(t, w.Body.String(), `"requestId":"abc"`)
+			require.Equal(t, "abc", w.Header().Get("X-Request-Id"))
+		})
+	}
+	w := s.do(t, "GET", "/api/v1/query?query=", nil, "X-Request-Id", "abc")
+	require.Equal(t, 400, w.Code)
+	require.NotContains(t, w.Body.String(), "abc")
+}
+
+func TestLogLevel(t *testing.T) {
+	level := new(slog.LevelVar)
+	s := newServer(t, noDBs, func(s *server) { s.deps.LogLevel = level })
+	require.Equal(t, "info\n", send(t, s.admin, "GET", "/admin/log-level", nil).Body.String())
+	require.Equal(t, "debug\n", send(t, s.admin, "POST", "/admin/log-level?level=debug", nil).Body.String())
+	require.Equal(t, slog.LevelDebug, level.Level())
+	require.Equal(t, "error\n", send(t, s.admin, "POST", "/admin/log-level", url.Values{"level": {"ERROR"}}).Body.String())
+	w := send(t, s.admin, "POST", "/admin/log-level?level=loud", nil)
+	require.Equal(t, http.StatusBadRequest, w.Code)
+	require.Contains(t, w.Body.String(), "must be debug, info, warn or error")
+	require.Equal(t, slog.LevelError, level.Level())
+	require.Equal(t, http.StatusNotFound, s.do(t, "GET", "/admin/log-level", nil).Code, "not for everybody")
+}
