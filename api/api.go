@@ -12,8 +12,8 @@
 //	AdminHandler ── /metrics /ready /ingester/flush /admin/log-level /debug/pprof/
 //
 // What a query may ask for is bounded before it is done: limits.go, regexp.go,
-// work.go and gate.go. Around every handler are request id, metrics (observe.go)
-// and deadlines for slow clients (slow.go).
+// work.go and gate.go. Around every handler are request id, span, metrics
+// (observe.go) and deadlines for slow clients (slow.go).
 //
 // Parameters, status codes and bodies of the query API are those of Prometheus'
 // own, to which the tests hold it, request by request.
@@ -31,6 +31,7 @@ import (
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/tsdb"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/weir-metrics/weir/querier"
 	"github.com/weir-metrics/weir/tenant"
@@ -141,6 +142,7 @@ type Deps struct {
 	// its error otherwise.
 	Ready func() error
 
+	Tracer   trace.Tracer   // nil: no traces
 	LogLevel *slog.LevelVar // nil: it changes nothing
 
 	Registry  prometheus.Registerer // nil: metrics are kept but shown nowhere
@@ -190,6 +192,9 @@ func New(cfg Config, deps Deps) *API {
 	}
 	if deps.LogLevel == nil {
 		deps.LogLevel = new(slog.LevelVar)
+	}
+	if deps.Tracer != nil {
+		deps.Engine = tracedEngine{deps.Engine}
 	}
 	return &API{
 		Deps:    deps,

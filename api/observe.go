@@ -12,6 +12,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/weir-metrics/weir/tracing"
 )
@@ -27,8 +28,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	f := promauto.With(reg)
 	return &metrics{
 		duration: f.NewHistogramVec(prometheus.HistogramOpts{
-			Name:                            "weir_http_request_duration_seconds",
-			Help:                            "Time from the header of a request to the end of its answer, a native histogram.",
+			Name: "weir_http_request_duration_seconds",
+			Help: "Time from the header of a request to the end of its answer: a native histogram, and classic buckets for scrapers that know no other.",
+			// From what a small write takes to the timeout of a query.
+			Buckets:                         []float64{.001, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20, 60, 120},
 			NativeHistogramBucketFactor:     1.1,
 			NativeHistogramMaxBucketNumber:  100,
 			NativeHistogramMinResetDuration: time.Hour,
@@ -48,27 +51,44 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 }
 
-// observe is around every handler: it gives the request an id; it cuts off slow
-// clients; it measures; and it answers 500 when the handler panics.
+// observe is around every handler: it gives the request an id and, when traces
+// are wanted, a span; it cuts off slow clients; it measures; and it answers 500
+// when the handler panics.
 func (a *API) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		a.metrics.inFlight.Inc()
 		id := requestID(r.Header)
 		w.Header().Set(requestIDHeader, id)
-		r = r.WithContext(tracing.WithID(r.Context(), id))
+		ctx, span := a.startSpan(tracing.WithID(r.Context(), id), r)
+		r = r.WithContext(ctx)
 		rec := &recorder{ResponseWriter: w}
 		rec.limitBody(r)
 		defer func() {
 			rec.allow(0) // for what is flushed after us
 			a.metrics.inFlight.Dec()
-			a.metrics.duration.
-				WithLabelValues(routeLabel(r), methodLabel(r.Method), rec.class()).
-				Observe(time.Since(start).Seconds())
+			a.measure(rec, r, time.Since(start), span)
 		}()
 		defer a.recover(rec, r)
 		next.ServeHTTP(rec, r)
 	})
+}
+
+// measure ends the span of a request and observes its duration, with the trace
+// as an exemplar if there is one. span is nil when traces are off.
+func (a *API) measure(rec *recorder, r *http.Request, took time.Duration, span trace.Span) {
+	route := routeLabel(r)
+	observer := a.metrics.duration.WithLabelValues(route, methodLabel(r.Method), rec.class())
+	if span == nil {
+		observer.Observe(took.Seconds())
+		return
+	}
+	endSpan(span, r, route, rec.status)
+	if sc := span.SpanContext(); sc.IsSampled() {
+		observer.(prometheus.ExemplarObserver).ObserveWithExemplar(took.Seconds(), prometheus.Labels{"trace_id": sc.TraceID().String()})
+		return
+	}
+	observer.Observe(took.Seconds())
 }
 
 // requestIDHeader names a request in its answer and in our log. A client or

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"github.com/weir-metrics/weir/tracing"
 )
@@ -75,6 +77,49 @@ func TestRequestIDInErrors(t *testing.T) {
 	w := s.do(t, "GET", "/api/v1/query?query=", nil, "X-Request-Id", "abc")
 	require.Equal(t, 400, w.Code)
 	require.NotContains(t, w.Body.String(), "abc")
+}
+
+func TestTraces(t *testing.T) {
+	spans := tracetest.NewSpanRecorder()
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans),
+		sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.NeverSample())))
+	s := newServer(t, func(s *server) { s.deps.Tracer = provider.Tracer(tracing.Scope) })
+	s.do(t, "GET", "/api/v1/query?query=up", nil)
+	require.Empty(t, spans.Ended(), "sampled although nobody wants it")
+
+	const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	s.do(t, "GET", "/api/v1/query?query=up&time=0", nil, "traceparent", parent, "X-Request-Id", "abc")
+	byName := map[string]sdktrace.ReadOnlySpan{}
+	for _, span := range spans.Ended() {
+		byName[span.Name()] = span
+		require.Equal(t, "0af7651916cd43dd8448eb211c80319c", span.SpanContext().TraceID().String())
+	}
+	root := byName["GET /api/v1/query"]
+	require.NotNil(t, root, "%v", byName)
+	require.Equal(t, "b7ad6b7169203331", root.Parent().SpanID().String())
+	attributes := map[string]string{}
+	for _, a := range root.Attributes() {
+		attributes[string(a.Key)] = a.Value.String()
+	}
+	require.Equal(t, teamA, attributes["weir.tenant"])
+	require.Equal(t, "abc", attributes["weir.request_id"])
+	require.Equal(t, "200", attributes["http.response.status_code"])
+	require.Equal(t, "/api/v1/query", attributes["http.route"])
+	require.Equal(t, root.SpanContext().SpanID(), byName["parse"].Parent().SpanID())
+
+	// The duration has the trace as an exemplar.
+	families, err := s.reg.Gather()
+	require.NoError(t, err)
+	found := 0
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			for _, e := range m.GetHistogram().GetExemplars() {
+				require.Equal(t, "0af7651916cd43dd8448eb211c80319c", e.GetLabel()[0].GetValue())
+				found++
+			}
+		}
+	}
+	require.Equal(t, 1, found)
 }
 
 func TestLogLevel(t *testing.T) {

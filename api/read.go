@@ -85,6 +85,7 @@ func (a *API) serveBody(f serveFunc) http.HandlerFunc {
 		if err == nil {
 			err = a.ready()
 		}
+		tracing.SetTenant(hr.Context(), tenantID)
 		if err != nil {
 			a.fail(w, hr, tenantID, err)
 			return

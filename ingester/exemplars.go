@@ -46,7 +46,7 @@ func (w *write) commitExemplars(ctx context.Context, t *tenantDB) error {
 		for j := from; j < next && w.appendExemplar(app, e, uint32(i), j); j++ {
 		}
 	}
-	return t.commit(app)
+	return t.commit(ctx, app)
 }
 
 // appendExemplar appends exemplar j of series i; false means that the head
@@ -94,7 +94,7 @@ func (t *tenantDB) createSeries(ctx context.Context, ls labels.Labels) storage.S
 	tooOld := head.MaxTime() - max(windowMS(t.limits()), t.blockMS) - time.Hour.Milliseconds()
 	_, _ = app.Append(0, ls, 0, tooOld, 0, nil, nil, storage.AOptions{})
 	ref := refOf(app, ls)
-	if t.commit(app) != nil {
+	if t.commit(ctx, app) != nil {
 		return 0
 	}
 	return ref

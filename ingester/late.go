@@ -79,13 +79,13 @@ func (w *write) commitLate(ctx context.Context, t *tenantDB) error {
 		if ended {
 			// The TSDB may make the marker a histogram when it commits, and would
 			// append it behind what follows.
-			if err := t.commit(app); err != nil {
+			if err := t.commit(ctx, app); err != nil {
 				return err
 			}
 			app = t.db.AppenderV2(ctx)
 		}
 	}
-	if err := t.commit(app); err != nil {
+	if err := t.commit(ctx, app); err != nil {
 		return err
 	}
 	w.reply.Written.Add(stored)

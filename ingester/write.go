@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb"
 
 	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/tracing"
 )
 
 // write is the working memory of one Write.
@@ -47,7 +48,9 @@ var writes = sync.Pool{New: func() any { return new(write) }}
 // series that another Write is busy with, are put aside and decided one request
 // at a time, when no other commit is under way (late.go). That makes the counts
 // in reply exact.
-func (i *Ingester) Write(ctx context.Context, tenantID string, f *proto.Frame, reply *proto.Reply) error {
+func (i *Ingester) Write(ctx context.Context, tenantID string, f *proto.Frame, reply *proto.Reply) (err error) {
+	ctx, span := tracing.Start(ctx, "ingester write")
+	defer func() { tracing.End(span, err) }()
 	level := i.disk.level()
 	if level == diskFull {
 		return i.disk.refusal()
@@ -144,7 +147,7 @@ func (w *write) commitNew(ctx context.Context, t *tenantDB) error {
 		floats += s.Floats
 		histograms += s.Histograms
 	}
-	return t.commit(app)
+	return t.commit(ctx, app)
 }
 
 // inHead reports whether the series is in the TSDB's head.
@@ -164,7 +167,9 @@ func (w *write) postpone(i uint32) {
 
 // commit ends a transaction. It succeeds when all of it is in the logs, where a
 // replay finds it.
-func (t *tenantDB) commit(app storage.AppenderTransaction) (err error) {
+func (t *tenantDB) commit(ctx context.Context, app storage.AppenderTransaction) (err error) {
+	_, span := tracing.Start(ctx, "wal commit")
+	defer func() { tracing.End(span, err) }()
 	defer t.survive(&err)
 	if err = app.Commit(); err == nil {
 		err = t.logs.err()

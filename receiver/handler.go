@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/tracing"
 )
 
 // ServeHTTP takes one remote-write request, 1.0 or 2.0.
@@ -33,6 +34,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		r.answer(w, hr, v, "", nil, err)
 		return
 	}
+	tracing.SetTenant(hr.Context(), tenantID)
 	ctx, cancel := context.WithTimeout(hr.Context(), r.cfg.Timeout)
 	defer cancel()
 	req := newRequest()
@@ -134,14 +136,15 @@ func only(h http.Header, name string) (string, error) {
 
 // read reads the body and decodes it into req.decoded. Sizes are checked before
 // memory is taken for them.
-func (r *Receiver) read(w http.ResponseWriter, hr *http.Request, enc encoding, req *request) error {
+func (r *Receiver) read(w http.ResponseWriter, hr *http.Request, enc encoding, req *request) (err error) {
+	_, span := tracing.Start(hr.Context(), "receive")
+	defer func() { tracing.End(span, err) }()
 	limit := r.cfg.MaxRequestBytes
 	if hr.ContentLength > int64(limit) {
 		return tooLarge("compressed", hr.ContentLength, "max_request_bytes", limit)
 	}
 	// A client that is slower than this would hold its memory for nothing.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(r.cfg.Timeout))
-	var err error
 	if req.body, err = readAll(http.MaxBytesReader(w, hr.Body, int64(limit)), req.body[:0], hr.ContentLength); err != nil {
 		var over *http.MaxBytesError
 		if errors.As(err, &over) {

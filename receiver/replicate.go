@@ -5,12 +5,15 @@ import (
 
 	"github.com/weir-metrics/weir/proto"
 	"github.com/weir-metrics/weir/tenant"
+	"github.com/weir-metrics/weir/tracing"
 )
 
 // replicate sends the request's frame to the ingester and counts what became of
 // it. Series that the ingester does not know are sent again with their labels. The
 // error may be that a part was postponed: then req counts the rest.
-func (r *Receiver) replicate(ctx context.Context, tenantID string, lim *tenant.Limits, req *request) error {
+func (r *Receiver) replicate(ctx context.Context, tenantID string, lim *tenant.Limits, req *request) (err error) {
+	ctx, span := tracing.Start(ctx, "replicate")
+	defer func() { tracing.End(span, err) }()
 	req.reply.Rejected.Track = req.rejected.Track
 	if err := r.Ingester.Write(ctx, tenantID, &req.frame, &req.reply); err != nil {
 		return err

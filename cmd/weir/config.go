@@ -35,6 +35,7 @@ type Config struct {
 	Receiver    receiver.Config   `yaml:"receiver"`
 	Ingester    ingester.Config   `yaml:"ingester"`
 	Query       api.Config        `yaml:"query"`
+	Tracing     TracingConfig     `yaml:"tracing"`
 	SelfMetrics SelfMetricsConfig `yaml:"self_metrics"`
 }
 
@@ -82,6 +83,10 @@ func DefaultConfig() Config {
 		Receiver: receiver.DefaultConfig(),
 		Ingester: ingester.DefaultConfig(),
 		Query:    api.DefaultConfig(),
+		Tracing: TracingConfig{
+			Endpoint:    "",   // of an OTLP collector; empty: no traces, unless the environment names one
+			SampleRatio: 0.01, // of the requests whose client says nothing about it
+		},
 		SelfMetrics: SelfMetricsConfig{
 			Enabled:  true,
 			Tenant:   tenant.Anonymous,

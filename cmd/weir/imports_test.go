@@ -30,7 +30,7 @@ var allowedImports = map[string][]string{
 	"store": {"tenant", "proto"},
 
 	"receiver":      {"store", "ring", "rpc", "tenant", "tracing", "proto"},
-	"ingester":      {"store", "ring", "rpc", "tenant", "proto"},
+	"ingester":      {"store", "ring", "rpc", "tenant", "tracing", "proto"},
 	"querier":       {"store", "ring", "rpc", "tenant", "proto"},
 	"store/gateway": {"store", "ring", "rpc", "tenant", "proto"},
 	"store/compact": {"store", "ring", "rpc", "tenant", "proto"},

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/weir-metrics/weir/tracing"
 )
 
@@ -62,6 +64,9 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	}
 	if id := tracing.ID(ctx); id != "" {
 		more = append(more, slog.String("request_id", id))
+	}
+	if sc := trace.SpanContextFromContext(ctx); sc.IsSampled() {
+		more = append(more, slog.String("trace_id", sc.TraceID().String()))
 	}
 	if len(more) > 0 {
 		r = r.Clone()

@@ -6,6 +6,7 @@
 //	lifecycle.go    start in order, stop in reverse
 //	server.go       HTTP on a listener; connections.go bounds what it takes
 //	logging.go      log lines: level at run time, no floods, request ids
+//	tracing.go      spans to an OTLP collector
 //	selfmetrics.go  our own metrics, through the write path
 package main
 

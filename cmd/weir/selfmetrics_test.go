@@ -107,14 +107,19 @@ func TestGatherRequest(t *testing.T) {
 
 func TestGatherRequestNativeHistogram(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	native := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "n_seconds", Help: "Timed.", NativeHistogramBucketFactor: 1.1})
+	native := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "n_seconds", Help: "Timed.", NativeHistogramBucketFactor: 1.1,
+		Buckets: prometheus.DefBuckets, // as our request durations, for other scrapers
+	})
 	reg.MustRegister(native)
 	for _, v := range []float64{0, 0.25, 0.26, 3} {
 		native.Observe(v)
 	}
 	request, err := gatherRequest(reg, "host:9009", time.UnixMilli(5))
 	require.NoError(t, err)
-	got := decode(t, request).series[`{__name__="n_seconds"}`]
+	series := decode(t, request).series
+	require.Len(t, series, 2, "up, and no classic buckets")
+	got := series[`{__name__="n_seconds"}`]
 	require.Len(t, got.Histograms, 1)
 	h := got.Histograms[0].ToIntHistogram()
 	require.NoError(t, h.Validate())

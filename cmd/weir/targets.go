@@ -41,6 +41,11 @@ func runAll(ctx context.Context, cfg Config, flags map[string]string, log *log, 
 	warnIfOpen(cfg.Auth.Mode, listener.Addr(), log.Logger)
 
 	reg := newRegistry(log)
+	instance := instanceOf(listener.Addr())
+	spans, err := newTracer(ctx, cfg.Tracing, instance, log.component("tracing"))
+	if err != nil {
+		return err
+	}
 	tenants := tenant.Resolver{Mode: cfg.Auth.Mode}
 	limits := func(string) *tenant.Limits { return &cfg.Limits }
 
@@ -60,6 +65,7 @@ func runAll(ctx context.Context, cfg Config, flags map[string]string, log *log, 
 		Flush:     ing.Flush,
 		Storage:   ing,
 		Ready:     readiness(ctx, ing.Ready),
+		Tracer:    spans.of(),
 		LogLevel:  log.level,
 		Registry:  reg,
 		Gatherer:  reg,
@@ -67,13 +73,17 @@ func runAll(ctx context.Context, cfg Config, flags map[string]string, log *log, 
 		BuildInfo: buildInfo(),
 		Settings:  settings,
 	})
-	self := newSelfMetrics(cfg.SelfMetrics, instanceOf(listener.Addr()), reg, log.component("self metrics"), recv.WriteV2)
+	self := newSelfMetrics(cfg.SelfMetrics, instance, reg, log.component("self metrics"), recv.WriteV2)
 	opened := newConnectionMetrics(reg)
 
-	parts := []part{
-		{"ingester", ing.Run},
-		{"http", server{opened.bound("http", listener, cfg.HTTP.MaxConnections), surface.Handler(), log.component("http")}.run},
+	var parts []part
+	if spans != nil {
+		parts = append(parts, part{"tracing", spans.run})
 	}
+	parts = append(parts,
+		part{"ingester", ing.Run},
+		part{"http", server{opened.bound("http", listener, cfg.HTTP.MaxConnections), surface.Handler(), log.component("http")}.run},
+	)
 	if cfg.HTTP.AdminListen != "" {
 		admin, err := listen("-admin.listen", cfg.HTTP.AdminListen)
 		if err != nil {
