@@ -142,6 +142,7 @@ type Deps struct {
 	// its error otherwise.
 	Ready func() error
 
+	Usage    *tenant.Usage  // nil: what each tenant reads is counted nowhere
 	Tracer   trace.Tracer   // nil: no traces
 	LogLevel *slog.LevelVar // nil: it changes nothing
 
@@ -189,6 +190,9 @@ func New(cfg Config, deps Deps) *API {
 	origins, err := cfg.origins()
 	if err != nil {
 		panic("api: the configuration was validated: " + err.Error())
+	}
+	if deps.Usage == nil {
+		deps.Usage = tenant.NewUsage(nil, nil)
 	}
 	if deps.LogLevel == nil {
 		deps.LogLevel = new(slog.LevelVar)

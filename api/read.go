@@ -90,6 +90,7 @@ func (a *API) serveBody(f serveFunc) http.HandlerFunc {
 			a.fail(w, hr, tenantID, err)
 			return
 		}
+		a.Usage.Known(tenantID).Query() // a reader can make up tenants
 		ctx, cancel := context.WithTimeout(hr.Context(), a.cfg.Timeout)
 		defer cancel()
 		r := &request{Request: hr, tenantID: tenantID}

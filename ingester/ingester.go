@@ -194,6 +194,20 @@ func (i *Ingester) Ready() error {
 	}
 }
 
+// ActiveSeries yields the tenants that are stored here, each with the number of
+// its series in memory: none while it is closed.
+func (i *Ingester) ActiveSeries(yield func(tenant string, series int) bool) {
+	for _, slot := range i.all() {
+		n := 0
+		if t := i.openOf(slot); t != nil {
+			n = int(t.db.Head().NumSeries())
+		}
+		if !yield(slot.id, n) {
+			return
+		}
+	}
+}
+
 // openAll replays every tenant on disk that has a log.
 func (i *Ingester) openAll(ctx context.Context) error {
 	entries, err := os.ReadDir(i.Dir)

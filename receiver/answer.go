@@ -51,7 +51,7 @@ func (r *Receiver) answer(w http.ResponseWriter, hr *http.Request, v proto.Versi
 		part    = err == nil || (req != nil && req.postponed != nil) // of the request was stored, or all
 	)
 	if part {
-		r.metrics.count(req)
+		r.metrics.count(req, r.Usage.Of(tenantID))
 		written = req.written
 	}
 	switch {

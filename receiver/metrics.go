@@ -5,6 +5,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/tenant"
 )
 
 type metrics struct {
@@ -64,8 +65,10 @@ func newMetrics(reg prometheus.Registerer, entries, sums func() float64) *metric
 	}
 }
 
-// count adds what became of a request whose frame was written.
-func (m *metrics) count(req *request) {
+// count adds what became of a request whose frame was written, in all and to its
+// tenant.
+func (m *metrics) count(req *request, of *tenant.Counters) {
+	of.Received(req.sent.Samples + req.sent.Histograms + req.sent.Exemplars)
 	addCounts(m.received, req.sent)
 	addCounts(m.written, req.written)
 	m.admitted.Add(float64(req.parsed))
@@ -74,6 +77,10 @@ func (m *metrics) count(req *request) {
 		return
 	}
 	for reason, c := range req.rejected.Counts {
+		if c == (proto.Counts{}) {
+			continue
+		}
+		of.Discarded(proto.Reason(reason), c.Total())
 		id := proto.Reason(reason).ID()
 		for _, t := range [...]struct {
 			name string

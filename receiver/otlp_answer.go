@@ -36,7 +36,7 @@ func (r *Receiver) answerOTLP(w http.ResponseWriter, hr *http.Request, a *otlpAn
 		httpStatus, id = statuses[e.Kind], e.ID
 		body = a.marshal(statusOf(hr.Context(), e))
 	} else {
-		r.metrics.count(a.req)
+		r.metrics.count(a.req, r.Usage.Of(a.tenantID))
 		message := ""
 		if a.req.rejected.Total() > 0 {
 			id = a.req.rejected.Examples[0].Reason.ID()

@@ -101,6 +101,7 @@ type Deps struct {
 	Ingester Ingester
 	Tenants  tenant.Resolver
 	Limits   func(tenant string) *tenant.Limits // the current snapshot; a new version is a new pointer
+	Usage    *tenant.Usage                      // nil: what each tenant sends is counted nowhere
 	Logger   *slog.Logger
 	Registry prometheus.Registerer
 }
@@ -125,6 +126,9 @@ type Receiver struct {
 
 // New checks and wires; it starts nothing.
 func New(cfg Config, deps Deps) *Receiver {
+	if deps.Usage == nil {
+		deps.Usage = tenant.NewUsage(nil, nil)
+	}
 	r := &Receiver{cfg: cfg, Deps: deps, secret: rand.Uint64(), tenants: make(map[string]*admissions)}
 	r.metrics = newMetrics(deps.Registry, r.entries, r.deltas.series)
 	r.decoders.init(cfg.MaxDecodedBytes)
@@ -140,7 +144,7 @@ func (r *Receiver) WriteV2(ctx context.Context, tenantID string, message []byte)
 	if err := r.write(ctx, tenantID, proto.V2, req, r.cfg.MaxSeries); err != nil {
 		return err
 	}
-	r.metrics.count(req)
+	r.metrics.count(req, r.Usage.Of(tenantID))
 	if req.rejected.Total() > 0 {
 		return proto.Errorf(proto.KindBadData, req.rejected.Examples[0].Reason.ID(), "%s", partialBody(req))
 	}

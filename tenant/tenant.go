@@ -1,6 +1,7 @@
 // Package tenant knows who a request belongs to and what that tenant may do.
 //
 //	HTTP headers ── Resolver ──> tenant id ── Overrides ──> *Limits (immutable)
+//	what it does ── Usage ──> metrics of the tenants that do most, and of the rest
 //
 // A tenant is an argument of every function that needs it, never a context
 // value.

@@ -52,8 +52,9 @@ func runAll(ctx context.Context, cfg Config, flags map[string]string, log *log, 
 	ing := ingester.New(cfg.Ingester, ingester.Deps{
 		Dir: filepath.Join(cfg.DataDir, "tsdb"), Limits: limits, Logger: log.component("ingester"), Registry: reg,
 	})
+	usage := tenant.NewUsage(ing.ActiveSeries, reg)
 	recv := receiver.New(cfg.Receiver, receiver.Deps{
-		Ingester: ing, Tenants: tenants, Limits: limits,
+		Ingester: ing, Tenants: tenants, Limits: limits, Usage: usage,
 		Logger: log.component("receiver"), Registry: reg,
 	})
 	surface := api.New(cfg.Query, api.Deps{
@@ -65,6 +66,7 @@ func runAll(ctx context.Context, cfg Config, flags map[string]string, log *log, 
 		Flush:     ing.Flush,
 		Storage:   ing,
 		Ready:     readiness(ctx, ing.Ready),
+		Usage:     usage,
 		Tracer:    spans.of(),
 		LogLevel:  log.level,
 		Registry:  reg,
