@@ -33,6 +33,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/weir-metrics/weir/overload"
 	"github.com/weir-metrics/weir/querier"
 	"github.com/weir-metrics/weir/tenant"
 )
@@ -142,9 +143,10 @@ type Deps struct {
 	// its error otherwise.
 	Ready func() error
 
-	Usage    *tenant.Usage  // nil: what each tenant reads is counted nowhere
-	Tracer   trace.Tracer   // nil: no traces
-	LogLevel *slog.LevelVar // nil: it changes nothing
+	Usage    *tenant.Usage    // nil: what each tenant reads is counted nowhere
+	Budget   *overload.Budget // nil: any number of reads at once
+	Tracer   trace.Tracer     // nil: no traces
+	LogLevel *slog.LevelVar   // nil: it changes nothing
 
 	Registry  prometheus.Registerer // nil: metrics are kept but shown nowhere
 	Gatherer  prometheus.Gatherer   // of /metrics

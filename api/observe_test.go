@@ -3,16 +3,20 @@ package api_test
 import (
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	"github.com/weir-metrics/weir/overload"
+	"github.com/weir-metrics/weir/tenant"
 	"github.com/weir-metrics/weir/tracing"
 )
 
@@ -134,4 +138,46 @@ func TestLogLevel(t *testing.T) {
 	require.Contains(t, w.Body.String(), "must be debug, info, warn or error")
 	require.Equal(t, slog.LevelError, level.Level())
 	require.Equal(t, http.StatusNotFound, s.do(t, "GET", "/admin/log-level", nil).Code, "not for everybody")
+}
+
+// TestReadsAreBounded: a tenant with too many reads is refused, and another is
+// served.
+func TestReadsAreBounded(t *testing.T) {
+	s := newServer(t, func(s *server) {
+		cfg := overload.DefaultConfig()
+		cfg.MaxConcurrentReads = 4
+		s.deps.Budget = overload.New(cfg, s.deps.Logger, s.reg).Reads
+		s.deps.Usage = tenant.NewUsage(maps.All(map[string]int{teamA: 1}), s.reg)
+		s.deps.Usage.Of(teamA)
+	})
+	const query = "/api/v1/query?query=up&time=0"
+	var holds []overload.Hold
+	for range 2 {
+		h, err := s.deps.Budget.Enter(teamA)
+		require.NoError(t, err)
+		holds = append(holds, h)
+	}
+	for _, path := range []string{query, "/api/v1/labels", "/api/v1/metadata"} {
+		w := s.do(t, "GET", path, nil)
+		require.Equal(t, http.StatusServiceUnavailable, w.Code)
+		require.Regexp(t, `^[1-5]$`, w.Header().Get("Retry-After"))
+		got := decode(t, w.Body.String())
+		require.Equal(t, "unavailable", got.ErrorType)
+		require.Contains(t, got.Error, "weir-overloaded: the server works on 2 requests of this tenant")
+	}
+	require.Equal(t, http.StatusOK, s.do(t, "GET", query, nil, tenant.Header, teamB).Code)
+	for _, h := range holds {
+		h.Leave()
+	}
+	require.Equal(t, http.StatusOK, s.do(t, "GET", query, nil).Code)
+	require.NoError(t, testutil.GatherAndCompare(s.reg, strings.NewReader(`
+# HELP weir_tenant_refused_requests_total Requests refused because of overload, by tenant.
+# TYPE weir_tenant_refused_requests_total counter
+weir_tenant_refused_requests_total{tenant="__rest"} 0
+weir_tenant_refused_requests_total{tenant="team-a"} 3
+# HELP weir_overload_inflight_requests Requests that are worked on or wait for it, by path (write, read).
+# TYPE weir_overload_inflight_requests gauge
+weir_overload_inflight_requests{path="read"} 0
+weir_overload_inflight_requests{path="write"} 0
+`), "weir_tenant_refused_requests_total", "weir_overload_inflight_requests"))
 }

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strconv"
 
 	"github.com/prometheus/prometheus/util/annotations"
 
+	"github.com/weir-metrics/weir/overload"
 	"github.com/weir-metrics/weir/proto"
 	"github.com/weir-metrics/weir/tracing"
 )
@@ -85,6 +88,11 @@ func (a *API) serveBody(f serveFunc) http.HandlerFunc {
 		if err == nil {
 			err = a.ready()
 		}
+		var hold overload.Hold
+		if err == nil {
+			hold, err = a.Budget.Enter(tenantID)
+		}
+		defer hold.Leave()
 		tracing.SetTenant(hr.Context(), tenantID)
 		if err != nil {
 			a.fail(w, hr, tenantID, err)
@@ -158,12 +166,18 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, tenantID string, err 
 	var identified *proto.Error
 	if errors.As(e, &identified) {
 		a.metrics.refused.WithLabelValues(identified.ID).Inc()
+		if identified.ID == overload.ID {
+			a.Usage.Known(tenantID).Refused()
+		}
 	}
 	if e.typ == errInternal {
 		a.Logger.ErrorContext(r.Context(), "read failed", "tenant", tenantID, "path", r.URL.Path, "err", err)
 	}
 	if e.typ == errUnauthenticated {
 		w.Header().Set("WWW-Authenticate", `Basic realm="weir"`)
+	}
+	if e.typ == errUnavailable {
+		w.Header().Set("Retry-After", strconv.Itoa(1+rand.IntN(5))) // spread, so that clients do not come back together
 	}
 	a.failWith(w, r, e)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/tenant"
 )
 
 // TestAllocations: a request of known series takes no memory per sample, only a
@@ -21,9 +22,10 @@ func TestAllocations(t *testing.T) {
 	for _, v := range versions {
 		for _, n := range []int{1, 100, 2000} {
 			t.Run(fmt.Sprintf("version=%s/series=%d", v, n), func(t *testing.T) {
-				s := newSetup(t, func(s *setup) { s.ing = discard{} })
+				s := newSetup(t, bounded(100, 1<<30), func(s *setup) { s.ing = discard{} })
 				body := encode(v, 0, n, time.Now().UnixMilli())
 				hr := newRequest(v, nil)
+				hr.Header.Set(tenant.Header, "a")
 				w := &answerWriter{header: http.Header{}}
 				send := func() {
 					hr.Body, hr.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/weir-metrics/weir/overload"
 	"github.com/weir-metrics/weir/proto"
 	"github.com/weir-metrics/weir/tracing"
 )
@@ -110,6 +111,9 @@ func (r *Receiver) failure(ctx context.Context, h http.Header, ep *endpoint, ten
 		// Short, because a whole shard of the sender waits, and spread, so that
 		// senders do not come back together.
 		h.Set("Retry-After", strconv.Itoa(1+rand.IntN(5)))
+	}
+	if e.ID == overload.ID {
+		r.Usage.Known(tenantID).Refused()
 	}
 	r.forget(tenantID, e.ID == "weir-too-many-tenants")
 	return e

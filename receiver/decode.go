@@ -24,7 +24,8 @@ const (
 )
 
 // decoders decompress bodies. They never make more than max bytes of one, and
-// take no memory for a length that the body cannot have.
+// take no memory for a length that the body cannot have, nor before req.hold has
+// it.
 type decoders struct {
 	max  int           // bytes
 	zstd *zstd.Decoder // decodes whole buffers, as many at once as there are processors, each in its caller's goroutine
@@ -54,9 +55,16 @@ func (d *decoders) decode(enc encoding, req *request) error {
 	if len(req.body) > d.max {
 		return d.tooLarge(len(req.body))
 	}
+	if err := req.hold.Take(workingBytes(len(req.body))); err != nil {
+		return err
+	}
 	req.decoded = append(req.decoded[:0], req.body...)
 	return nil
 }
+
+// workingBytes is what a request takes that has n bytes decoded: those, and as
+// much again for its series and its frame.
+func workingBytes(n int) int64 { return 2 * int64(n) }
 
 func (d *decoders) tooLarge(n int) error {
 	return tooLarge("decoded", int64(n), "max_decoded_bytes", d.max)
@@ -73,6 +81,9 @@ func (d *decoders) unsnappy(req *request) error {
 	if n > 32*len(req.body) {
 		return proto.Errorf(proto.KindBadData, "weir-snappy-malformed",
 			"the body of %d bytes declares %d bytes decoded, more than snappy can pack into it", len(req.body), n)
+	}
+	if err := req.hold.Take(workingBytes(n)); err != nil {
+		return err
 	}
 	if cap(req.decoded) < n {
 		req.decoded = make([]byte, n+n/4)
@@ -93,6 +104,7 @@ const leastZstdBlock, mostOfZstdBlock = 4, 128 << 10
 
 func (d *decoders) unzstd(req *request) error {
 	var h zstd.Header
+	held := 0
 	if err := h.Decode(req.body); err == nil && h.HasFCS {
 		if h.FrameContentSize > uint64(d.max) {
 			return d.tooLarge(int(min(h.FrameContentSize, 1<<62)))
@@ -100,6 +112,10 @@ func (d *decoders) unzstd(req *request) error {
 		if most := uint64(len(req.body)/leastZstdBlock+1) * mostOfZstdBlock; h.FrameContentSize > most {
 			return proto.Errorf(proto.KindBadData, "weir-zstd-malformed",
 				"the body of %d bytes declares %d bytes decoded, more than zstd can pack into it", len(req.body), h.FrameContentSize)
+		}
+		held = int(h.FrameContentSize)
+		if err := req.hold.Take(workingBytes(held)); err != nil {
+			return err
 		}
 	}
 	if len(req.body) == 0 {
@@ -115,7 +131,9 @@ func (d *decoders) unzstd(req *request) error {
 	case err != nil:
 		return notZstd(err)
 	}
-	return nil
+	// What a frame does not declare, or what follows the first one, counts late:
+	// there is one such body for each processor at most.
+	return req.hold.Take(workingBytes(len(req.decoded) - held))
 }
 
 func notZstd(err error) error {
@@ -130,13 +148,16 @@ func (d *decoders) gunzip(req *request) error {
 	defer d.gzip.Put(zr)
 	err := zr.Reset(bytes.NewReader(req.body))
 	if err == nil {
-		req.decoded, err = readAll(io.LimitReader(zr, int64(d.max)+1), req.decoded[:0], -1)
+		req.decoded, err = readAll(io.LimitReader(zr, int64(d.max)+1), req.decoded[:0], -1, &req.hold)
 	}
+	var refused *proto.Error
 	switch {
+	case errors.As(err, &refused):
+		return err
 	case err != nil:
 		return proto.Errorf(proto.KindBadData, "weir-gzip-malformed", "the body is not gzip: %v", err)
 	case len(req.decoded) > d.max:
 		return d.tooLarge(len(req.decoded))
 	}
-	return nil
+	return req.hold.Take(workingBytes(len(req.decoded)) - int64(len(req.decoded))) // the rest: readAll took what it read
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weir-metrics/weir/overload"
 	"github.com/weir-metrics/weir/proto"
 	"github.com/weir-metrics/weir/tracing"
 )
@@ -34,12 +35,11 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		r.answer(w, hr, v, "", nil, err)
 		return
 	}
-	tracing.SetTenant(hr.Context(), tenantID)
 	ctx, cancel := context.WithTimeout(hr.Context(), r.cfg.Timeout)
 	defer cancel()
 	req := newRequest()
 	defer req.release()
-	if err = r.read(w, hr, enc, req); err == nil {
+	if err = r.read(w, hr, enc, tenantID, req); err == nil {
 		err = r.write(ctx, tenantID, v, req, r.cfg.MaxSeries)
 	}
 	r.answer(w, hr, v, tenantID, req, err)
@@ -134,21 +134,30 @@ func only(h http.Header, name string) (string, error) {
 		"the request has %d %s headers, %s and %s; send one", len(values), name, quote(values[0]), quote(values[1]))
 }
 
-// read reads the body and decodes it into req.decoded. Sizes are checked before
+// read takes the tenant's share of what may be in flight, reads the body, and
+// decodes it into req.decoded. Sizes are checked, and taken from req.hold, before
 // memory is taken for them.
-func (r *Receiver) read(w http.ResponseWriter, hr *http.Request, enc encoding, req *request) (err error) {
+func (r *Receiver) read(w http.ResponseWriter, hr *http.Request, enc encoding, tenantID string, req *request) (err error) {
+	tracing.SetTenant(hr.Context(), tenantID)
 	_, span := tracing.Start(hr.Context(), "receive")
 	defer func() { tracing.End(span, err) }()
+	if req.hold, err = r.Budget.Enter(tenantID); err != nil {
+		return err
+	}
 	limit := r.cfg.MaxRequestBytes
 	if hr.ContentLength > int64(limit) {
 		return tooLarge("compressed", hr.ContentLength, "max_request_bytes", limit)
 	}
 	// A client that is slower than this would hold its memory for nothing.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(r.cfg.Timeout))
-	if req.body, err = readAll(http.MaxBytesReader(w, hr.Body, int64(limit)), req.body[:0], hr.ContentLength); err != nil {
+	if req.body, err = readAll(http.MaxBytesReader(w, hr.Body, int64(limit)), req.body[:0], hr.ContentLength, &req.hold); err != nil {
 		var over *http.MaxBytesError
-		if errors.As(err, &over) {
+		var refused *proto.Error
+		switch {
+		case errors.As(err, &over):
 			return tooLarge("compressed", int64(limit)+1, "max_request_bytes", limit)
+		case errors.As(err, &refused):
+			return err
 		}
 		return proto.Errorf(proto.KindUnavailable, "weir-body-incomplete", "the request body did not arrive in full: %v; repeat the request", err)
 	}
@@ -168,16 +177,27 @@ func tooLarge(what string, n int64, limit string, max int) error {
 		"the request has at least %d bytes %s, the limit %s is %d; %s", n, what, limit, max, smallerBatches)
 }
 
-// readAll reads rd to its end into dst. length is the announced length, or -1;
-// memory for it is taken as bytes arrive, not on the sender's word.
-func readAll(rd io.Reader, dst []byte, length int64) ([]byte, error) {
+// readAll reads rd to its end into dst. length is the announced length, or -1. It
+// is taken from hold at once, and from a body without one as it arrives; memory
+// for it is taken as bytes arrive, not on the sender's word.
+func readAll(rd io.Reader, dst []byte, length int64, hold *overload.Hold) ([]byte, error) {
 	const step = 1 << 20
+	held := int(length) + 1 // that much may be read; one more shows the end
+	if err := hold.Take(length); err != nil {
+		return dst, err
+	}
 	for {
+		if len(dst) >= held {
+			if err := hold.Take(step); err != nil {
+				return dst, err
+			}
+			held += step
+		}
 		if len(dst) == cap(dst) {
 			grow := max(min(int(length)-len(dst), step), 512, len(dst)/2)
 			dst = append(make([]byte, 0, len(dst)+grow+1), dst...)
 		}
-		n, err := rd.Read(dst[len(dst):cap(dst)])
+		n, err := rd.Read(dst[len(dst):min(cap(dst), held)])
 		dst = dst[:len(dst)+n]
 		if err == io.EOF {
 			return dst, nil

@@ -129,7 +129,7 @@ func (r *Receiver) serveOTLP(w http.ResponseWriter, hr *http.Request) {
 	defer cancel()
 	a.req = newRequest()
 	defer a.req.release()
-	if err = r.read(w, hr, enc, a.req); err == nil {
+	if err = r.read(w, hr, enc, a.tenantID, a.req); err == nil {
 		a.refused, err = r.writeOTLP(ctx, a.tenantID, ct, a.req)
 	}
 	r.answerOTLP(w, hr, &a, err)
@@ -150,11 +150,14 @@ func negotiateOTLP(h http.Header) (ct string, enc encoding, err error) {
 }
 
 // decodeOTLP decodes a body whose objects fit into memory.
-func (r *Receiver) decodeOTLP(ct string, body []byte) (pmetric.Metrics, error) {
-	me := measure{limit: r.cfg.maxObjects()}
+func (r *Receiver) decodeOTLP(ct string, req *request) (pmetric.Metrics, error) {
+	me, body := measure{limit: r.cfg.maxObjects()}, req.decoded
 	er := pmetricotlp.NewExportRequest()
 	if ct == typeJSON {
 		if err := me.json(body); err != nil {
+			return pmetric.Metrics{}, err
+		}
+		if err := req.hold.Take(int64(me.bytes)); err != nil {
 			return pmetric.Metrics{}, err
 		}
 		if err := er.UnmarshalJSON(body); err != nil {
@@ -163,6 +166,9 @@ func (r *Receiver) decodeOTLP(ct string, body []byte) (pmetric.Metrics, error) {
 		return er.Metrics(), nil
 	}
 	if err := me.protobuf(exportRequest, body, 0); err != nil {
+		return pmetric.Metrics{}, err
+	}
+	if err := req.hold.Take(int64(me.bytes)); err != nil {
 		return pmetric.Metrics{}, err
 	}
 	if err := er.UnmarshalProto(body); err != nil {
@@ -175,7 +181,7 @@ func (r *Receiver) decodeOTLP(ct string, body []byte) (pmetric.Metrics, error) {
 // writeOTLP stores the request and returns how many of its data points were
 // refused.
 func (r *Receiver) writeOTLP(ctx context.Context, tenantID, ct string, req *request) (refused int, err error) {
-	md, err := r.decodeOTLP(ct, req.decoded)
+	md, err := r.decodeOTLP(ct, req)
 	if err != nil {
 		return 0, err
 	}

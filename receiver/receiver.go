@@ -24,6 +24,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/weir-metrics/weir/overload"
 	"github.com/weir-metrics/weir/proto"
 	"github.com/weir-metrics/weir/tenant"
 )
@@ -102,6 +103,7 @@ type Deps struct {
 	Tenants  tenant.Resolver
 	Limits   func(tenant string) *tenant.Limits // the current snapshot; a new version is a new pointer
 	Usage    *tenant.Usage                      // nil: what each tenant sends is counted nowhere
+	Budget   *overload.Budget                   // nil: any number of requests of any size at once
 	Logger   *slog.Logger
 	Registry prometheus.Registerer
 }

@@ -23,6 +23,7 @@ import (
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 	"github.com/stretchr/testify/require"
 
+	"github.com/weir-metrics/weir/overload"
 	"github.com/weir-metrics/weir/proto"
 	"github.com/weir-metrics/weir/receiver"
 	"github.com/weir-metrics/weir/tenant"
@@ -43,6 +44,7 @@ type setup struct {
 	limits func(string) *tenant.Limits
 	ing    receiver.Ingester // default: memory
 	memory *memory
+	budget *overload.Budget
 	reg    *prometheus.Registry
 	log    *syncBuffer
 	*receiver.Receiver
@@ -60,7 +62,7 @@ func newSetup(tb testing.TB, change ...func(*setup)) *setup {
 	}
 	require.Empty(tb, s.cfg.Validate("receiver"))
 	s.Receiver = receiver.New(s.cfg, receiver.Deps{
-		Ingester: s.ing, Tenants: tenant.Resolver{Mode: s.mode}, Limits: s.limits,
+		Ingester: s.ing, Tenants: tenant.Resolver{Mode: s.mode}, Limits: s.limits, Budget: s.budget,
 		Logger: slog.New(slog.NewTextHandler(s.log, nil)), Registry: s.reg,
 	})
 	return s

@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/weir-metrics/weir/overload"
 	"github.com/weir-metrics/weir/proto"
 	"github.com/weir-metrics/weir/tenant"
 )
@@ -14,6 +15,7 @@ import (
 // request is the working memory of one write request. It comes from a pool and
 // has one owner, the goroutine that serves the request.
 type request struct {
+	hold          overload.Hold // what it holds of the bytes in flight
 	body, decoded []byte
 	scan          proto.Request
 	series        []scanned // the request's series, in order
@@ -56,6 +58,7 @@ func newRequest() *request { return requests.Get().(*request) }
 // release gives req back. Nothing may point into its buffers any more. The
 // verdicts it points to stay until the next request overwrites them.
 func (req *request) release() {
+	req.hold.Leave()
 	proto.Poison(req.body)
 	proto.Poison(req.decoded)
 	if cap(req.body) > maxPooled || cap(req.decoded) > maxPooled || cap(req.series) > maxPooled/64 ||

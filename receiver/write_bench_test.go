@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/weir-metrics/weir/ingester"
+	"github.com/weir-metrics/weir/overload"
 	"github.com/weir-metrics/weir/proto"
 	"github.com/weir-metrics/weir/receiver"
 	"github.com/weir-metrics/weir/tenant"
@@ -60,6 +61,7 @@ func BenchmarkWrite(b *testing.B) {
 				}
 				r := receiver.New(receiver.DefaultConfig(), receiver.Deps{
 					Ingester: ing, Tenants: tenant.Resolver{Mode: tenant.ModeNone}, Limits: defaultLimits(),
+					Budget: overload.New(overload.DefaultConfig(), slog.New(slog.DiscardHandler), prometheus.NewRegistry()).Writes,
 					Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(),
 				})
 				start := time.Now().Add(-time.Hour).UnixMilli()

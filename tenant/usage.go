@@ -35,6 +35,7 @@ const (
 const (
 	receivedSamples = iota
 	queries
+	refusedRequests
 	discardedSamples
 	kinds = discardedSamples + int(proto.Reasons)
 )
@@ -53,6 +54,9 @@ func (c *Counters) Discarded(reason proto.Reason, n int) {
 
 // Query counts a read.
 func (c *Counters) Query() { c[queries].Add(1) }
+
+// Refused counts a request that was refused because of overload.
+func (c *Counters) Refused() { c[refusedRequests].Add(1) }
 
 // Usage counts what tenants do, each by itself, and shows it in our metrics for
 // the topTenants that do most and for the rest together.
@@ -140,13 +144,15 @@ var (
 		"Samples refused while the rest of their request was stored, by tenant and reason.", []string{"tenant", "reason"}, nil)
 	queriesDesc = prometheus.NewDesc("weir_tenant_queries_total",
 		"Reads, by tenant.", []string{"tenant"}, nil)
+	refusedDesc = prometheus.NewDesc("weir_tenant_refused_requests_total",
+		"Requests refused because of overload, by tenant.", []string{"tenant"}, nil)
 	seriesDesc = prometheus.NewDesc("weir_tenant_active_series",
 		"Series in memory, by tenant.", []string{"tenant"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (u *Usage) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{receivedDesc, discardedDesc, queriesDesc, seriesDesc} {
+	for _, d := range []*prometheus.Desc{receivedDesc, discardedDesc, queriesDesc, refusedDesc, seriesDesc} {
 		ch <- d
 	}
 }
@@ -182,6 +188,7 @@ func (c *counts) collect(ch chan<- prometheus.Metric, tenant string, since time.
 	}
 	emit(receivedDesc, receivedSamples, tenant)
 	emit(queriesDesc, queries, tenant)
+	emit(refusedDesc, refusedRequests, tenant)
 	for reason := range proto.Reasons {
 		emit(discardedDesc, discardedSamples+int(reason), tenant, reason.ID())
 	}

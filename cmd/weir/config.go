@@ -16,6 +16,7 @@ import (
 
 	"github.com/weir-metrics/weir/api"
 	"github.com/weir-metrics/weir/ingester"
+	"github.com/weir-metrics/weir/overload"
 	"github.com/weir-metrics/weir/receiver"
 	"github.com/weir-metrics/weir/tenant"
 )
@@ -35,6 +36,7 @@ type Config struct {
 	Receiver    receiver.Config   `yaml:"receiver"`
 	Ingester    ingester.Config   `yaml:"ingester"`
 	Query       api.Config        `yaml:"query"`
+	Overload    overload.Config   `yaml:"overload"`
 	Tracing     TracingConfig     `yaml:"tracing"`
 	SelfMetrics SelfMetricsConfig `yaml:"self_metrics"`
 }
@@ -83,6 +85,7 @@ func DefaultConfig() Config {
 		Receiver: receiver.DefaultConfig(),
 		Ingester: ingester.DefaultConfig(),
 		Query:    api.DefaultConfig(),
+		Overload: overload.DefaultConfig(),
 		Tracing: TracingConfig{
 			Endpoint:    "",   // of an OTLP collector; empty: no traces, unless the environment names one
 			SampleRatio: 0.01, // of the requests whose client says nothing about it

@@ -120,6 +120,8 @@ http:
   listen: 9009
   listen: 127.0.0.1:9009
   max_connections: 0
+overload:
+  max_concurrent_reads: 1
 tracing:
   endpoint: collector:4318
   sample_ratio: .nan
@@ -140,15 +142,15 @@ log:
 	require.Error(t, err)
 	got := strings.ReplaceAll(err.Error(), file, "weir.yml")
 	want := strings.Join([]string{
-		`weir.yml:3: colour: unknown key: must be one of target, data_dir, log, http, auth, limits, receiver, ingester, query, tracing, self_metrics`,
+		`weir.yml:3: colour: unknown key: must be one of target, data_dir, log, http, auth, limits, receiver, ingester, query, overload, tracing, self_metrics`,
 		`weir.yml:5: limits.max_label_name_bytes: "many": must be a whole number`,
 		`weir.yml:7: limits.out_of_order_windw: unknown key: did you mean out_of_order_window?`,
 		`weir.yml:8: limits.future_grace: "soon": must be a duration such as 500ms, 30s, 10m or 15d`,
 		`weir.yml:9: limits.past_grace: a list: must be a duration such as 500ms, 30s, 10m or 15d`,
 		`weir.yml:10: receiver: "12": must be a mapping`,
 		`weir.yml:13: http.listen: set twice`,
-		`weir.yml:19: self_metrics.enabled: "perhaps": must be true or false`,
-		`weir.yml:22: log.level: ${LEVEL}: the environment has no variable "LEVEL"`,
+		`weir.yml:21: self_metrics.enabled: "perhaps": must be true or false`,
+		`weir.yml:24: log.level: ${LEVEL}: the environment has no variable "LEVEL"`,
 		`-set: limits.nothing: unknown key: must be one of max_labels_per_series, max_label_name_bytes, max_label_value_bytes, max_histogram_buckets, max_exemplars, max_metadata_entries, max_metadata_bytes, out_of_order_window, future_grace, past_grace, legacy_names_only`,
 		`-set: limits: name a single value below it, such as limits.max_labels_per_series`,
 		`-set: data_dir.x: nothing can be set below a single value`,
@@ -160,6 +162,7 @@ log:
 		`http.listen: "9009": must be host:port or :port`,
 		`http.max_connections: 0: must be at least 1`,
 		`limits.max_label_value_bytes: 0: must be at least 1`,
+		`overload.max_concurrent_reads: 1: must be at least 2, because one tenant gets half of them`,
 		`tracing.endpoint: "collector:4318": must be empty, or a URL such as http://collector:4318/v1/traces`,
 		`tracing.sample_ratio: NaN: must be from 0 to 1`,
 		`self_metrics.interval: 10ms: must be at least 1s`,

@@ -21,15 +21,16 @@ const module = "github.com/weir-metrics/weir/"
 // them. Packages below a component (store/block) belong to it unless they have
 // a line of their own. Test files are free.
 var allowedImports = map[string][]string{
-	"proto":   {},
-	"tracing": {},
-	"tenant":  {"proto"},
+	"proto":    {},
+	"tracing":  {},
+	"tenant":   {"proto"},
+	"overload": {"proto"},
 
 	"rpc":   {"tenant", "proto"},
 	"ring":  {"tenant", "proto"},
 	"store": {"tenant", "proto"},
 
-	"receiver":      {"store", "ring", "rpc", "tenant", "tracing", "proto"},
+	"receiver":      {"store", "ring", "rpc", "overload", "tenant", "tracing", "proto"},
 	"ingester":      {"store", "ring", "rpc", "tenant", "tracing", "proto"},
 	"querier":       {"store", "ring", "rpc", "tenant", "proto"},
 	"store/gateway": {"store", "ring", "rpc", "tenant", "proto"},
@@ -37,16 +38,16 @@ var allowedImports = map[string][]string{
 
 	"api": {
 		"receiver", "ingester", "querier", "store/gateway", "store/compact",
-		"store", "ring", "rpc", "tenant", "tracing", "proto",
+		"store", "ring", "rpc", "overload", "tenant", "tracing", "proto",
 	},
 	"ruler": {
 		"receiver", "ingester", "querier", "store/gateway", "store/compact",
-		"store", "ring", "rpc", "tenant", "tracing", "proto",
+		"store", "ring", "rpc", "overload", "tenant", "tracing", "proto",
 	},
 
 	"cmd/weir": {
 		"api", "ruler", "receiver", "ingester", "querier", "store/gateway", "store/compact",
-		"store", "ring", "rpc", "tenant", "tracing", "proto",
+		"store", "ring", "rpc", "overload", "tenant", "tracing", "proto",
 	},
 
 	// Speak to processes over HTTP, as anybody could.

@@ -7,6 +7,7 @@
 //	server.go       HTTP on a listener; connections.go bounds what it takes
 //	logging.go      log lines: level at run time, no floods, request ids
 //	tracing.go      spans to an OTLP collector
+//	memory.go       GOMEMLIMIT from the cgroup
 //	selfmetrics.go  our own metrics, through the write path
 package main
 

@@ -102,6 +102,7 @@ func TestBareStartAnswersItsFirstQuery(t *testing.T) {
 	dir := t.TempDir()
 	p := start(t, dir)
 	require.Equal(t, []string{"up weir 1"}, p.query(t, ""))
+	require.Contains(t, p.stderr.String(), "memory is ", "how much we may take")
 
 	var stdout, stderr bytes.Buffer
 	second := run(t.Context(), []string{"-data.dir", dir, "-http.listen=127.0.0.1:0", "-admin.listen="}, env(nil), &stdout, &stderr)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/weir-metrics/weir/api"
 	"github.com/weir-metrics/weir/ingester"
+	"github.com/weir-metrics/weir/overload"
 	"github.com/weir-metrics/weir/proto"
 	"github.com/weir-metrics/weir/querier"
 	"github.com/weir-metrics/weir/receiver"
@@ -39,6 +40,7 @@ func runAll(ctx context.Context, cfg Config, flags map[string]string, log *log, 
 	log.Info("starting", "version", version.Version, "revision", version.GetRevision(),
 		"addr", listener.Addr(), "admin_addr", cfg.HTTP.AdminListen, "data_dir", cfg.DataDir, "auth_mode", cfg.Auth.Mode)
 	warnIfOpen(cfg.Auth.Mode, listener.Addr(), log.Logger)
+	limitMemory(log.Logger)
 
 	reg := newRegistry(log)
 	instance := instanceOf(listener.Addr())
@@ -49,12 +51,13 @@ func runAll(ctx context.Context, cfg Config, flags map[string]string, log *log, 
 	tenants := tenant.Resolver{Mode: cfg.Auth.Mode}
 	limits := func(string) *tenant.Limits { return &cfg.Limits }
 
+	guard := overload.New(cfg.Overload, log.component("overload"), reg)
 	ing := ingester.New(cfg.Ingester, ingester.Deps{
 		Dir: filepath.Join(cfg.DataDir, "tsdb"), Limits: limits, Logger: log.component("ingester"), Registry: reg,
 	})
 	usage := tenant.NewUsage(ing.ActiveSeries, reg)
 	recv := receiver.New(cfg.Receiver, receiver.Deps{
-		Ingester: ing, Tenants: tenants, Limits: limits, Usage: usage,
+		Ingester: ing, Tenants: tenants, Limits: limits, Usage: usage, Budget: guard.Writes,
 		Logger: log.component("receiver"), Registry: reg,
 	})
 	surface := api.New(cfg.Query, api.Deps{
@@ -67,6 +70,7 @@ func runAll(ctx context.Context, cfg Config, flags map[string]string, log *log, 
 		Storage:   ing,
 		Ready:     readiness(ctx, ing.Ready),
 		Usage:     usage,
+		Budget:    guard.Reads,
 		Tracer:    spans.of(),
 		LogLevel:  log.level,
 		Registry:  reg,
@@ -83,6 +87,7 @@ func runAll(ctx context.Context, cfg Config, flags map[string]string, log *log, 
 		parts = append(parts, part{"tracing", spans.run})
 	}
 	parts = append(parts,
+		part{"overload", guard.Run},
 		part{"ingester", ing.Run},
 		part{"http", server{opened.bound("http", listener, cfg.HTTP.MaxConnections), surface.Handler(), log.component("http")}.run},
 	)

@@ -18,6 +18,7 @@
 package harness
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
@@ -40,7 +41,7 @@ import (
 // Kubernetes grants.
 const StopWithin = 30 * time.Second
 
-// memoryLimit of a server under test in bytes.
+// memoryLimit of a server under test in bytes, unless its Config has another.
 const memoryLimit = 4 << 30
 
 // logTail is how much of the server's log a failed test shows, in bytes.
@@ -125,6 +126,7 @@ func watchSources(root string) error {
 type Config struct {
 	OutOfOrderWindow time.Duration // 0: weir's default, 10 minutes
 	Set              []string      // path=value, for weir only
+	MemoryLimit      int64         // bytes; 0: plenty
 	Features         []string      // experimental parts of PromQL, by the names of Prometheus
 	PrometheusArgs   []string      // for Prometheus only
 	DataDir          string        // empty: a new one
@@ -159,6 +161,7 @@ func (s *Server) identify(h http.Header) {
 func Start(t testing.TB, cfg Config) *Server {
 	t.Helper()
 	s := prepare(t, kindOf(cfg), Binary(t))
+	s.options.MemoryLimit = cmp.Or(cfg.MemoryLimit, s.options.MemoryLimit)
 	if strings.Contains(os.Getenv("WEIR_TEST_BUILD_FLAGS"), "-race") {
 		s.options.MemoryLimit = 0 // the race detector reserves terabytes of addresses
 	}

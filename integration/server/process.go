@@ -89,7 +89,7 @@ func launch(k Kind, binary string, opt Options) (*Process, error) {
 		close(p.exited)
 	}()
 	if opt.MemoryLimit > 0 {
-		if err := limitAddressSpace(p.PID, uint64(4*opt.MemoryLimit)); err != nil {
+		if err := limitAddressSpace(p.PID, uint64(max(4*opt.MemoryLimit, 4<<30))); err != nil {
 			p.Kill()
 			return nil, fmt.Errorf("limit address space of %s: %w", k.Name, err)
 		}

@@ -40,7 +40,7 @@ type Options struct {
 	LogPath     string        // stdout and stderr are appended here
 	ExtraArgs   []string      // after Kind.Args
 	Env         []string      // NAME=value, added to the environment
-	MemoryLimit int64         // bytes: GOMEMLIMIT, and 4 times as much address space; 0: no limit
+	MemoryLimit int64         // bytes: GOMEMLIMIT, and 4 times as much address space, at least 4 GiB for mapped files; 0: no limit
 	ReadyWithin time.Duration // 0: one minute
 }
 
