@@ -8,7 +8,7 @@
 //	          ├─ [/prometheus]/api/v1/read            -> remoteread.go: querier -> samples or chunks
 //	          ├─ [/prometheus]/federate               -> federate.go
 //	          ├─ [/prometheus]/api/v1/status/…        -> status.go; rules.go says that there are none
-//	          └─ /metrics /ready /ingester/flush …    -> operate.go
+//	          └─ /metrics /ready /ingester/flush …    -> operate.go, health.go
 //	AdminHandler ── /metrics /ready /ingester/flush /admin/log-level /debug/pprof/
 //
 // What a query may ask for is bounded before it is done: limits.go, regexp.go,
@@ -142,6 +142,8 @@ type Deps struct {
 	// Ready is nil while writes and reads can be served; reads are refused with
 	// its error otherwise.
 	Ready func() error
+	// Subsystems is the state of each part of the process, for people; may be nil.
+	Subsystems func() []Subsystem
 
 	Usage    *tenant.Usage    // nil: what each tenant reads is counted nowhere
 	Budget   *overload.Budget // nil: any number of reads at once

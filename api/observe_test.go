@@ -9,13 +9,16 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	"github.com/weir-metrics/weir/api"
 	"github.com/weir-metrics/weir/overload"
+	"github.com/weir-metrics/weir/proto"
 	"github.com/weir-metrics/weir/tenant"
 	"github.com/weir-metrics/weir/tracing"
 )
@@ -124,6 +127,43 @@ func TestTraces(t *testing.T) {
 		}
 	}
 	require.Equal(t, 1, found)
+}
+
+func TestHealthInJSON(t *testing.T) {
+	var notReady error
+	s := newServer(t, noDBs, func(s *server) {
+		s.deps.Ready = func() error { return notReady }
+		s.deps.Subsystems = func() []api.Subsystem {
+			return []api.Subsystem{
+				{Name: "ingester", State: api.StateStarting, Reason: "replaying", ETA: 90*time.Second + time.Millisecond},
+				{Name: "memory", State: api.StateOK},
+			}
+		}
+	})
+	const subsystems = `"subsystems":[{"name":"ingester","state":"starting","reason":"replaying","etaSeconds":90},{"name":"memory","state":"ok"}]`
+	notReady = proto.Errorf(proto.KindUnavailable, "weir-starting", "replaying")
+	for _, tc := range []struct {
+		path, accept string
+		status       int
+		body         string
+	}{
+		{"/ready?format=json", "", 503, `{"status":"not ready","reason":"weir-starting: replaying",` + subsystems + `}`},
+		{"/-/ready", "application/json", 503, `{"status":"not ready","reason":"weir-starting: replaying",` + subsystems + `}`},
+		{"/livez?format=json", "", 200, `{"status":"healthy"}`},
+		{"/-/healthy", "application/json", 200, `{"status":"healthy"}`},
+	} {
+		for _, h := range []http.Handler{s.Handler, s.admin} {
+			w := send(t, h, "GET", tc.path, nil, "Accept", tc.accept)
+			require.Equal(t, tc.status, w.Code, tc.path)
+			require.JSONEq(t, tc.body, w.Body.String())
+			require.Equal(t, "application/json", w.Header().Get("Content-Type"))
+		}
+	}
+	w := s.do(t, "GET", "/ready", nil, "Accept", "*/*")
+	require.Equal(t, "weir-starting: replaying\n", w.Body.String())
+	require.Equal(t, "healthy\n", s.do(t, "GET", "/livez", nil).Body.String())
+	notReady = nil
+	require.JSONEq(t, `{"status":"ready",`+subsystems+`}`, s.do(t, "GET", "/ready?format=json", nil).Body.String())
 }
 
 func TestLogLevel(t *testing.T) {

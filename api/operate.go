@@ -62,18 +62,6 @@ func (a *API) flush(w http.ResponseWriter, r *http.Request, tenantID string) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// isReady answers 200 while writes and reads are served, or 503 and why not.
-func (a *API) isReady(w http.ResponseWriter, _ *http.Request) {
-	if err := a.Ready(); err != nil {
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
-		return
-	}
-	writeText(w, "ready\n")
-}
-
-// isHealthy answers 200 as long as the process answers at all.
-func (a *API) isHealthy(w http.ResponseWriter, _ *http.Request) { writeText(w, "healthy\n") }
-
 // logLevel shows the level of the log, and sets it to the parameter level of a
 // POST until the next start.
 func (a *API) logLevel(w http.ResponseWriter, r *http.Request) {

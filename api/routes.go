@@ -112,9 +112,10 @@ func (a *API) healthRoutes() []route {
 	ready, healthy := http.HandlerFunc(a.isReady), http.HandlerFunc(a.isHealthy)
 	return []route{
 		{get, "/metrics", "our own metrics", a.exposition()},
-		{getAndHead, "/ready", "200 when writes and reads are served", ready},
+		{getAndHead, "/ready", "200 when writes and reads are served; ?format=json for each subsystem", ready},
 		{getAndHead, "/-/ready", "the same", ready},
 		{getAndHead, "/-/healthy", "200 while the process lives", healthy},
+		{getAndHead, "/livez", "the same", healthy},
 	}
 }
 

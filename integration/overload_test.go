@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -200,6 +201,14 @@ func TestMemoryShort(t *testing.T) {
 	require.Zero(t, f.silent.Load())
 	progress(t, "%d series stored", len(acked)*1000)
 	requireWithin(t, s, limit)
+	resp, err := http.Get(s.Process().URL + "/ready?format=json")
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	var health struct {
+		Subsystems []struct{ Name, State string }
+	}
+	require.NoError(t, json.NewDecoder(resp.Body).Decode(&health))
+	require.Contains(t, health.Subsystems, struct{ Name, State string }{"memory", "degraded"})
 	s.Stop()
 	stored := map[string]int{}
 	for series := range s.OnDisk(t) {

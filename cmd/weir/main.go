@@ -8,6 +8,7 @@
 //	logging.go      log lines: level at run time, no floods, request ids
 //	tracing.go      spans to an OTLP collector
 //	memory.go       GOMEMLIMIT from the cgroup
+//	health.go       the state of each part, for /ready
 //	selfmetrics.go  our own metrics, through the write path
 package main
 

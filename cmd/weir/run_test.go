@@ -6,14 +6,21 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"regexp"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/weir-metrics/weir/api"
+	"github.com/weir-metrics/weir/ingester"
+	"github.com/weir-metrics/weir/overload"
+	"github.com/weir-metrics/weir/tenant"
 )
 
 // buffer is a bytes.Buffer for two goroutines.
@@ -133,4 +140,39 @@ func TestReadinessFollowsTheProcess(t *testing.T) {
 	require.NoError(t, ready())
 	cancel()
 	require.ErrorContains(t, ready(), "weir-shutting-down")
+}
+
+// TestSubsystems: what /ready says in JSON of a process in each of its phases.
+func TestSubsystems(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	reg := prometheus.NewRegistry()
+	logger := slog.New(slog.DiscardHandler)
+	guard := overload.New(overload.DefaultConfig(), logger, reg)
+	lim := tenant.DefaultLimits()
+	ing := ingester.New(ingester.DefaultConfig(), ingester.Deps{
+		Dir: t.TempDir(), Limits: func(string) *tenant.Limits { return &lim }, Logger: logger, Registry: reg,
+	})
+	states := func() (states []api.State) {
+		for _, s := range subsystems(ctx, ing, guard)() {
+			states = append(states, s.State)
+			require.Equal(t, s.State == api.StateOK, s.Reason == "", s.Name)
+		}
+		return states
+	}
+	require.Equal(t, []api.State{api.StateOK, api.StateStarting, api.StateOK}, states())
+	ingCtx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- ing.Run(ingCtx) }()
+	require.Eventually(t, func() bool { return ing.Ready() == nil }, 10*time.Second, time.Millisecond)
+	require.Equal(t, []api.State{api.StateOK, api.StateOK, api.StateOK}, states())
+	cancel()
+	stop()
+	require.NoError(t, <-done)
+	require.Equal(t, []api.State{api.StateStopping, api.StateStopping, api.StateOK}, states())
+}
+
+func TestETA(t *testing.T) {
+	require.Equal(t, 30*time.Second, eta(2, 8, 10*time.Second))
+	require.Zero(t, eta(0, 8, 10*time.Second))
+	require.Zero(t, eta(8, 8, 10*time.Second))
 }
