@@ -24,8 +24,8 @@ func TestPromtoolQuery(t *testing.T) {
 	base := time.Now().Add(-time.Minute).UnixMilli() / 1000 * 1000
 	for i := range int64(4) {
 		s.Accept(t, harness.V2,
-			harness.Series{Labels: []string{"__name__", "pt_total", "path", "/a"}, Samples: []harness.Sample{{T: base + i*1000, V: float64(i) + 0.5}}},
-			harness.Series{Labels: []string{"__name__", "pt_total", "path", "/b"}, Samples: []harness.Sample{{T: base + i*1000, V: -float64(i)}}},
+			harness.Series{Labels: []string{"__name__", "pt_total", "shelf", "/a"}, Samples: []harness.Sample{{T: base + i*1000, V: float64(i) + 0.5}}},
+			harness.Series{Labels: []string{"__name__", "pt_total", "shelf", "/b"}, Samples: []harness.Sample{{T: base + i*1000, V: -float64(i)}}},
 			harness.Series{Labels: []string{"__name__", "pt_seconds"}, Samples: []harness.Sample{{T: base + i*1000, H: bell()}}},
 		)
 	}
@@ -43,12 +43,12 @@ func TestPromtoolQuery(t *testing.T) {
 	commands := map[string]func(*testing.T){
 		"instant": func(t *testing.T) {
 			out := run(t, "instant", "--time="+harness.Seconds(base+2000), s.APIURL(), `sort(pt_total)`)
-			require.JSONEq(t, fmt.Sprintf(`[{"metric":{"__name__":"pt_total","path":"/b"},"value":%s},{"metric":{"__name__":"pt_total","path":"/a"},"value":%s}]`,
+			require.JSONEq(t, fmt.Sprintf(`[{"metric":{"__name__":"pt_total","shelf":"/b"},"value":%s},{"metric":{"__name__":"pt_total","shelf":"/a"},"value":%s}]`,
 				point(2, "-2"), point(2, "2.5")), out)
 		},
 		"range": func(t *testing.T) {
-			out := run(t, "range", "--start="+harness.Seconds(base), "--end="+harness.Seconds(base+3000), "--step=1s", s.APIURL(), `pt_total{path="/a"}`)
-			require.JSONEq(t, fmt.Sprintf(`[{"metric":{"__name__":"pt_total","path":"/a"},"values":[%s,%s,%s,%s]}]`,
+			out := run(t, "range", "--start="+harness.Seconds(base), "--end="+harness.Seconds(base+3000), "--step=1s", s.APIURL(), `pt_total{shelf="/a"}`)
+			require.JSONEq(t, fmt.Sprintf(`[{"metric":{"__name__":"pt_total","shelf":"/a"},"values":[%s,%s,%s,%s]}]`,
 				point(0, "0.5"), point(1, "1.5"), point(2, "2.5"), point(3, "3.5")), out)
 		},
 		"series": func(t *testing.T) {
@@ -56,12 +56,12 @@ func TestPromtoolQuery(t *testing.T) {
 			var got []model.LabelSet
 			require.NoError(t, json.Unmarshal([]byte(out), &got))
 			require.ElementsMatch(t, []model.LabelSet{
-				{"__name__": "pt_total", "path": "/a"}, {"__name__": "pt_total", "path": "/b"}, {"__name__": "pt_seconds"},
+				{"__name__": "pt_total", "shelf": "/a"}, {"__name__": "pt_total", "shelf": "/b"}, {"__name__": "pt_seconds"},
 			}, got)
 		},
 		"labels": func(t *testing.T) {
-			require.JSONEq(t, `["/a","/b"]`, run(t, "labels", "--match=pt_total", s.APIURL(), "path"))
-			require.JSONEq(t, `["/a","/b"]`, run(t, "labels", s.APIURL(), "path"))
+			require.JSONEq(t, `["/a","/b"]`, run(t, "labels", "--match=pt_total", s.APIURL(), "shelf"))
+			require.JSONEq(t, `["/a","/b"]`, run(t, "labels", s.APIURL(), "shelf"))
 		},
 		"analyze": func(t *testing.T) {
 			out := run(t, "analyze", "--server="+s.APIURL(), "--type=histogram", "--duration=5m", "--match=pt_seconds")
