@@ -306,10 +306,10 @@ func TestMaintain(t *testing.T) {
 // What cannot be saved of the metadata must not keep the head from being cut.
 func TestMaintainWithoutMetadata(t *testing.T) {
 	n := start(t, withConfig(func(c *Config) { c.BlockDuration = time.Hour }))
-	require.NoError(t, os.MkdirAll(filepath.Join(n.dir, team, metadataFile, "in the way"), 0o755))
 	f := new(frame).series(metric("a")).float(at(0), 1).float(at(2*time.Hour), 1)
 	f.Metadata = []proto.Metadata{{Family: "a", Metadata: metadata.Metadata{Type: "counter", Help: "Help."}}}
 	writtenAll(t, f, n.write(team, f))
+	require.NoError(t, os.MkdirAll(filepath.Join(n.dir, team, metadataFile, "in the way"), 0o755))
 	tdb := n.find(team)
 	_ = tdb.maintain(t.Context(), time.Now(), 0) // reports it, or logs it
 	require.Equal(t, 1, n.blocks(team))

@@ -7,6 +7,10 @@
 //	series.go    the table of identities
 //	slot.go      a tenant's place: closed, open, failed, removed; from one to another
 //	tenantdb.go  one tenant's opened TSDB: open, limits, close
+//	replay.go    opening all tenants at start, within memory, with progress
+//	repair.go    what is damaged on disk is set aside first; logfile.go and
+//	             chunkfile.go check files, wbl.go rewrites the out-of-order log
+//	closing.go   the snapshot that a TSDB leaves, and when it is trusted
 //	logs.go      noticing that a log cannot be written
 //	disk.go      how full the disk is, and what is then refused
 //	maintain.go  cutting blocks, idle tenants, forgetting dropped series
@@ -24,7 +28,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,6 +50,7 @@ type Config struct {
 	StripeSize          int           `yaml:"stripe_size"`
 	MaxTenants          int           `yaml:"max_tenants"`
 	OpenConcurrency     int           `yaml:"open_concurrency"`
+	Snapshots           bool          `yaml:"snapshots"`
 	MaintenanceInterval time.Duration `yaml:"maintenance_interval"`
 	IdleTimeout         time.Duration `yaml:"idle_timeout"`
 	Disk                DiskConfig    `yaml:"disk"`
@@ -61,7 +65,8 @@ func DefaultConfig() Config {
 		StartTimestamps:     false,               // keep start timestamps, in chunk encodings that older readers do not know
 		StripeSize:          512,                 // of each tenant's series map; a power of two
 		MaxTenants:          10_000,              // each costs memory and files, and senders create them
-		OpenConcurrency:     2,                   // tenants replayed at once at start
+		OpenConcurrency:     4,                   // tenants replayed at once at start, and closed at once
+		Snapshots:           true,                // of what is in memory, written when a TSDB is closed, so that the next start is fast
 		MaintenanceInterval: time.Minute,         // between looks for heads to cut
 		IdleTimeout:         3 * time.Hour,       // without a write, after which all of a tenant is cut into blocks
 		Disk: DiskConfig{
@@ -125,8 +130,7 @@ type Ingester struct {
 	disk    *disk
 
 	phase  atomic.Int32
-	toOpen atomic.Int32 // tenants found on disk at start
-	opened atomic.Int32 // of them, replayed
+	replay replay
 
 	creating sync.Mutex // held while a tenant is created or removed; taken after a slot's changing and before mu
 	mu       sync.RWMutex
@@ -188,7 +192,7 @@ func (i *Ingester) Ready() error {
 		return nil
 	case starting:
 		return proto.Errorf(proto.KindUnavailable, "weir-starting",
-			"replaying the write-ahead log: %d of %d tenants done", i.opened.Load(), i.toOpen.Load())
+			"replaying the write-ahead logs: %s", i.ReplayProgress())
 	default:
 		return proto.Errorf(proto.KindUnavailable, "weir-shutting-down", "the server is shutting down; repeat the request")
 	}
@@ -206,69 +210,6 @@ func (i *Ingester) ActiveSeries(yield func(tenant string, series int) bool) {
 			return
 		}
 	}
-}
-
-// openAll replays every tenant on disk that has a log.
-func (i *Ingester) openAll(ctx context.Context) error {
-	entries, err := os.ReadDir(i.Dir)
-	if err != nil {
-		return fmt.Errorf("list tenants: %w", err)
-	}
-	var ids []string
-	for _, e := range entries {
-		switch {
-		case e.IsDir() && tenant.ValidateID(e.Name()) == nil:
-			ids = append(ids, e.Name())
-		case strings.HasPrefix(e.Name(), removedPrefix):
-			if err := os.RemoveAll(filepath.Join(i.Dir, e.Name())); err != nil {
-				return fmt.Errorf("remove what is left of a removed tenant: %w", err)
-			}
-		}
-	}
-	i.toOpen.Store(int32(len(ids)))
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(i.cfg.OpenConcurrency)
-	for _, id := range ids {
-		g.Go(func() error {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			s, err := i.admit(id)
-			if err != nil {
-				return err
-			}
-			i.mu.Lock()
-			i.slots[id] = s
-			i.mu.Unlock()
-			i.opened.Add(1)
-			return nil
-		})
-	}
-	return g.Wait()
-}
-
-// admit gives a tenant found on disk its slot. It is opened, unless it is at
-// rest, or the disk has no room for that; then it is opened when it is used and
-// there is room.
-func (i *Ingester) admit(id string) (*slot, error) {
-	s := &slot{id: id, rest: anyTime}
-	if rest, ok := atRest(i.tenantDir(id)); ok {
-		s.rest = rest
-		return s, nil
-	}
-	if err := i.roomToOpen(id); err != nil {
-		i.Logger.Error("a tenant stays closed", "tenant", id, "err", err)
-		return s, nil
-	}
-	start := time.Now()
-	t, err := i.openTenant(id)
-	if err != nil {
-		return nil, err
-	}
-	s.open = t
-	i.Logger.Info("opened tenant", "tenant", id, "series", t.db.Head().NumSeries(),
-		"blocks", len(t.db.Blocks()), "took", time.Since(start), "done", i.opened.Load()+1, "of", i.toOpen.Load())
-	return s, nil
 }
 
 // find returns an open tenant, or nil. The caller does not count as its user.

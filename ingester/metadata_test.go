@@ -214,5 +214,8 @@ func TestMetadata(t *testing.T) {
 	require.Empty(t, get(team, ""))
 	require.Len(t, n.read(team), 1)
 	n.stop()
-	require.Contains(t, n.log.String(), "metric metadata starts empty")
+	require.Contains(t, n.log.String(), "damaged file, set aside")
+	kept, err := filepath.Glob(filepath.Join(n.dir, team, damagedDir, "*", damagedMetadata, metadataFile))
+	require.NoError(t, err)
+	require.Len(t, kept, 1)
 }

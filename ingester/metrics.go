@@ -14,6 +14,8 @@ type metrics struct {
 	healed              prometheus.Counter
 	retired             prometheus.Counter
 	removed             prometheus.Counter
+	damagedFiles        *prometheus.CounterVec
+	orphanedSamples     prometheus.Counter
 }
 
 func newMetrics(i *Ingester) *metrics {
@@ -60,8 +62,20 @@ func newMetrics(i *Ingester) *metrics {
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "weir_ingester_tenants_to_open",
 		Help: "Tenants found on disk at start whose log is not replayed yet.",
-	}, func() float64 { return float64(i.toOpen.Load() - i.opened.Load()) })
-	return &metrics{
+	}, func() float64 { r := i.ReplayProgress(); return float64(r.Tenants - r.TenantsDone) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "weir_ingester_broken_tenants",
+		Help: "Tenants on disk that could not be opened, whose requests are refused.",
+	}, func() float64 { return float64(i.count(stateBroken)) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "weir_ingester_replay_bytes",
+		Help: "Bytes of logs, chunk files and snapshots found on disk at start.",
+	}, func() float64 { return float64(i.ReplayProgress().Bytes) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "weir_ingester_replayed_bytes",
+		Help: "Bytes of these that are read and in memory.",
+	}, func() float64 { return float64(i.ReplayProgress().BytesDone) })
+	m := &metrics{
 		postponed: f.NewCounter(prometheus.CounterOpts{
 			Name: "weir_ingester_postponed_samples_total",
 			Help: "Samples of new series that were not taken because the disk was low, answered 429.",
@@ -94,7 +108,19 @@ func newMetrics(i *Ingester) *metrics {
 			Name: "weir_ingester_late_samples_total",
 			Help: "Samples that were not newer than all before them in their series: repeated, contradicting or out of order.",
 		}),
+		damagedFiles: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_ingester_damaged_files_total",
+			Help: "Files of tenants found damaged and set aside, by kind; torn: a log that ends within a record, as after a kill.",
+		}, []string{"kind"}),
+		orphanedSamples: f.NewCounter(prometheus.CounterOpts{
+			Name: "weir_ingester_orphaned_samples_total",
+			Help: "Samples found in logs at start whose series' labels were lost with a damaged file, and which are dropped.",
+		}),
 	}
+	for _, kind := range damagedKinds {
+		m.damagedFiles.WithLabelValues(kind)
+	}
+	return m
 }
 
 // count returns how many tenants are in a state.

@@ -90,8 +90,9 @@ func (i *Ingester) Metadata(_ context.Context, tenantID, family string) (map[str
 	return t.metadata.get(family), nil
 }
 
-// Extent implements querier.Source. Before the tenants on disk are replayed it
-// is all of time, so that a reader asks and hears why there is no answer.
+// Extent implements querier.Source. Before the tenants on disk are replayed,
+// and for one that cannot be opened, it is all of time, so that a reader asks and
+// hears why there is no answer.
 func (i *Ingester) Extent(tenantID string) (mint, maxt int64, ok bool) {
 	if i.Ready() != nil {
 		return math.MinInt64, math.MaxInt64, true

@@ -29,7 +29,8 @@ import (
 //	removed
 //	  retention took the last block
 //
-// A closed tenant has no log on disk. Its memory is this struct.
+// A closed tenant has no log on disk, unless it is broken: it could not be opened.
+// Its memory is this struct.
 type slot struct {
 	id string
 
@@ -42,6 +43,7 @@ type slot struct {
 
 	open *tenantDB // nil: closed; guarded by Ingester.mu
 	rest span      // of a closed tenant; guarded by Ingester.mu
+	why  error     // it could not be opened; guarded by Ingester.mu
 }
 
 // state of a tenant, for the metrics.
@@ -51,13 +53,16 @@ const (
 	stateClosed state = iota
 	stateOpen
 	stateFailed
+	stateBroken
 )
 
-func (s state) String() string { return [...]string{"closed", "open", "failed"}[s] }
+func (s state) String() string { return [...]string{"closed", "open", "failed", "broken"}[s] }
 
 // state of the tenant. The caller holds Ingester.mu.
 func (s *slot) state() state {
 	switch {
+	case s.why != nil:
+		return stateBroken
 	case s.open == nil:
 		return stateClosed
 	case s.open.failed.Load() != 0:
@@ -152,7 +157,26 @@ func (i *Ingester) openOf(s *slot) *tenantDB {
 func (i *Ingester) set(s *slot, t *tenantDB, rest span) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	s.open, s.rest = t, rest
+	s.open, s.rest, s.why = t, rest, nil
+}
+
+// setBroken notes that the tenant could not be opened. The caller holds changing.
+func (i *Ingester) setBroken(s *slot, err error) error {
+	s.backOff(time.Now())
+	i.Logger.Error("a tenant cannot be opened, its requests are refused", "tenant", s.id, "err", err, "again_in", s.delay)
+	i.set(s, nil, anyTime)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	s.why = proto.Errorf(proto.KindUnavailable, "weir-tenant-broken",
+		"the samples of the tenant %q cannot be opened: %v; repeat the request, an operator has to look at its files", s.id, err)
+	return s.why
+}
+
+// broken says why the tenant could not be opened, if so.
+func (i *Ingester) broken(s *slot) error {
+	i.mu.RLock()
+	defer i.mu.RUnlock()
+	return s.why
 }
 
 func reopening() error {
@@ -180,7 +204,7 @@ func (i *Ingester) create(id string) error {
 	if i.disk.level() != diskRoomy {
 		return i.disk.noNewSeries()
 	}
-	t, err := i.openTenant(id)
+	t, err := i.openTenant(id, newReplayJob(id, 0))
 	if err != nil {
 		i.Logger.Error("cannot create a tenant", "tenant", id, "err", err)
 		return unavailable(err)
@@ -207,17 +231,18 @@ func (i *Ingester) wake(s *slot) error {
 		return nil
 	}
 	if wait := time.Until(s.retry); wait > 0 {
+		if err := i.broken(s); err != nil {
+			return err
+		}
 		return proto.Errorf(proto.KindUnavailable, "weir-store-unavailable",
 			"the tenant could not be opened, the next attempt is in %s; repeat the request", wait.Round(time.Millisecond))
 	}
 	if err := i.roomToOpen(s.id); err != nil {
 		return err
 	}
-	t, err := i.openTenant(s.id)
+	t, err := i.openTenant(s.id, newReplayJob(s.id, replayBytes(i.tenantDir(s.id))))
 	if err != nil {
-		s.backOff(time.Now())
-		i.Logger.Error("cannot open a tenant", "tenant", s.id, "err", err, "again_in", s.delay)
-		return unavailable(err)
+		return i.setBroken(s, err)
 	}
 	i.set(s, t, span{})
 	return nil
@@ -293,13 +318,12 @@ func (i *Ingester) heal(s *slot, now time.Time) {
 	if err := errors.Join(t.close(), dropSnapshots(t.dir)); err != nil {
 		t.log.Warn("closed a tenant whose log could not be written", "err", err)
 	}
-	s.backOff(now)
-	fresh, err := i.openTenant(s.id)
+	fresh, err := i.openTenant(s.id, newReplayJob(s.id, replayBytes(t.dir)))
 	if err != nil {
-		i.Logger.Error("cannot open a tenant anew", "tenant", s.id, "err", err, "again_in", s.delay)
-		i.set(s, nil, anyTime)
+		_ = i.setBroken(s, err)
 		return
 	}
+	s.backOff(now) // or a disk that fails again at once would keep us busy
 	i.metrics.healed.Inc()
 	fresh.log.Info("opened a tenant anew, it can be written again", "series", fresh.db.Head().NumSeries())
 	i.set(s, fresh, span{})
@@ -351,6 +375,9 @@ func (i *Ingester) retire(s *slot) error {
 // The write-ahead log goes last, and whole: without it the tenant counts as
 // closed, and with it what else is there must be either its own or gone.
 func emptyLogs(dir string) error {
+	if _, err := takeClosing(dir); err != nil { // what it lists goes
+		return err
+	}
 	if err := dropSnapshots(dir); err != nil {
 		return err
 	}
@@ -451,8 +478,11 @@ func (i *Ingester) remove(s *slot) error {
 }
 
 // atRest returns the span of a tenant on disk that can stay closed: it has no
-// log, so everything is in its blocks.
+// log, so everything is in its blocks. One that was closed with a log has lost it.
 func atRest(dir string) (rest span, ok bool) {
+	if _, err := os.Stat(filepath.Join(dir, closingFile)); err == nil {
+		return span{}, false
+	}
 	if _, err := os.Stat(filepath.Join(dir, walDir)); !errors.Is(err, fs.ErrNotExist) {
 		return span{}, false
 	}

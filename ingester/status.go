@@ -31,4 +31,7 @@ func (i *Ingester) Blocks(tenantID string) ([]tsdb.BlockMeta, error) {
 }
 
 // Replay implements api.Storage.
-func (i *Ingester) Replay() (done, of int) { return int(i.opened.Load()), int(i.toOpen.Load()) }
+func (i *Ingester) Replay() (done, of int) {
+	r := i.ReplayProgress()
+	return r.TenantsDone, r.Tenants
+}

@@ -46,6 +46,8 @@ type tenantDB struct {
 	closed  bool // guarded by commits
 	writes  inFlight
 
+	snapshots bool // one is written when the TSDB is closed
+
 	failed  atomic.Int64 // since when a log cannot be written, Unix ms; 0: it can
 	broken  atomic.Bool  // chunk files cannot be written either: it must not be closed, only left
 	cutting atomic.Int64 // a flush is cutting samples up to here, ms; or notCutting
@@ -74,32 +76,47 @@ const notCutting = math.MinInt64
 // large, so it is made with the first one, and at start before the replay.
 const exemplarsFile = "exemplars"
 
-// openTenant opens or creates a tenant's TSDB and replays its log.
-func (i *Ingester) openTenant(id string) (*tenantDB, error) {
+// openTenant opens or creates a tenant's TSDB and replays its log. What is damaged
+// is set aside; an error means that the tenant cannot be opened now.
+func (i *Ingester) openTenant(id string, job *replayJob) (*tenantDB, error) {
 	lim := i.Limits(id)
 	t := &tenantDB{id: id, dir: i.tenantDir(id), log: i.Logger.With("tenant", id), disk: i.disk, blockMS: i.cfg.BlockDuration.Milliseconds()}
 	t.cutting.Store(notCutting)
 	t.applied.Store(lim)
-	if _, err := os.Stat(filepath.Join(t.dir, exemplarsFile)); err == nil {
+	r := repair{dir: t.dir, log: t.log, metrics: i.metrics, compression: i.cfg.WALCompression, read: job.read}
+	if err := r.run(); err != nil {
+		return nil, fmt.Errorf("read the files of tenant %s: %w", id, err)
+	}
+	// A tenant whose log has a series under two references goes without snapshots
+	// until it has not: a TSDB that starts from one knows of one reference only,
+	// and would drop the other with samples that are not in a block yet.
+	t.snapshots = i.cfg.Snapshots && !r.refs.twice
+	if _, err := os.Stat(filepath.Join(t.dir, exemplarsFile)); err == nil || r.refs.exemplars {
 		t.exemplars.Store(true)
 	}
 	o := i.tsdbOptions(t, lim)
-	late, err := dropMarkers(t.dir, o.WALSegmentSize, o.WALCompression)
-	if err != nil {
-		t.log.Warn("the out-of-order log cannot be rewritten, the TSDB will repair it", "err", err)
-	}
-	db, err := t.openTSDB(o)
-	if err == nil && !late.samples && db.Head().MinOOOTime() != math.MaxInt64 {
-		db, err = t.withoutLateChunks(db, o)
-	}
+	o.WALReplayConcurrency = job.concurrency()
+	o.EnableMemorySnapshotOnShutdown = r.snapshot
+	db, err := t.openTSDB(o, job.stats)
 	if err != nil {
 		return nil, fmt.Errorf("open the TSDB of tenant %s: %w", id, err)
 	}
 	db.DisableCompactions() // ours are spread over the tenants
 	t.db = db
 	t.replayedLate = db.Head().MinOOOTime() != math.MaxInt64
+	if err := dropSnapshots(t.dir); err != nil {
+		t.log.Warn("a used snapshot cannot be removed", "err", err)
+	}
 	if err := t.metadata.load(t.dir); err != nil {
-		t.log.Warn("metric metadata starts empty", "err", err)
+		if err := r.setAside(damagedMetadata, filepath.Join(t.dir, metadataFile), err); err != nil {
+			t.log.Warn("metric metadata starts empty", "err", err)
+		}
+	}
+	if r.lost && r.snapshot {
+		// The snapshot has what the log lost, and is good for this start only.
+		if err := t.flush(context.Background()); err != nil {
+			t.log.Warn("what a damaged log lost is in memory only until blocks are cut", "err", err)
+		}
 	}
 	return t, nil
 }
@@ -107,10 +124,10 @@ func (i *Ingester) openTenant(id string) (*tenantDB, error) {
 // openTSDB opens the TSDB. When that repaired the write-ahead log, it has not
 // read the out-of-order log, and would drop it with the next cut: so it is opened
 // again.
-func (t *tenantDB) openTSDB(o *tsdb.Options) (db *tsdb.DB, err error) {
+func (t *tenantDB) openTSDB(o *tsdb.Options, stats *tsdb.DBStats) (db *tsdb.DB, err error) {
 	for range 2 {
 		t.logs = logFailures{}
-		db, err = tsdb.Open(t.dir, slog.New(quiet{t.log.Handler()}), &t.logs, o, nil)
+		db, err = tsdb.Open(t.dir, slog.New(quiet{t.log.Handler()}), &t.logs, o, stats)
 		if err != nil || !t.logs.repaired() {
 			return db, err
 		}
@@ -225,7 +242,7 @@ func (t *tenantDB) close() (err error) {
 	}
 	t.closed = true
 	defer t.survive(&err)
-	return errors.Join(t.metadata.save(t.dir), t.db.Close())
+	return errors.Join(t.metadata.save(t.dir), t.closeDB())
 }
 
 // abandon ends as much of a broken TSDB as it lets go of: closing it panics again,

@@ -174,7 +174,7 @@ func TestManyTenants(t *testing.T) {
 	}
 	n.restart()
 	require.Len(t, n.all(), tenants)
-	require.EqualValues(t, tenants, n.opened.Load())
+	require.Equal(t, tenants, n.ReplayProgress().TenantsDone)
 	for i := range tenants {
 		require.Equal(t, map[string][]point{metric("a", "i", id(i)).String(): {{T: at(0), V: floatKey(float64(i))}}}, n.read(id(i)))
 	}
@@ -272,8 +272,8 @@ func TestReplayInterrupted(t *testing.T) {
 	require.Len(t, n.all(), 20)
 }
 
-// A tenant that cannot be opened keeps the ingester from starting, and nothing is
-// left open.
+// A tenant that cannot be opened is refused, and the others are served. It is
+// tried again when it is used.
 func TestTenantCannotBeOpened(t *testing.T) {
 	n := start(t)
 	for i := range 5 {
@@ -283,12 +283,27 @@ func TestTenantCannotBeOpened(t *testing.T) {
 	wal := filepath.Join(n.dir, "tenant-3", "wal")
 	require.NoError(t, os.Rename(wal, wal+".away"))
 	require.NoError(t, os.WriteFile(wal, nil, 0o644))
-	i := New(n.cfg, Deps{Dir: n.dir, Limits: n.Limits, Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry()})
-	require.ErrorContains(t, i.Run(t.Context()), "open the TSDB of tenant tenant-3")
+	n.run()
+	require.EqualValues(t, 1, n.count(stateBroken))
+	require.EqualValues(t, 4, n.count(stateOpen))
+	require.Len(t, n.read("tenant-4"), 1)
+	broken := func(err error) {
+		t.Helper()
+		require.ErrorContains(t, err, "weir-tenant-broken")
+		require.Equal(t, proto.KindUnavailable, proto.KindOf(err))
+	}
+	f := new(frame).series(metric("a")).float(at(time.Second), 1)
+	_, err := n.tryWrite("tenant-3", f)
+	broken(err)
+	_, err = n.ChunkQuerier("tenant-3", 0, 1)
+	broken(err)
+	_, _, ok := n.Extent("tenant-3")
+	require.True(t, ok, "or nobody would ask")
 	require.NoError(t, os.Remove(wal))
 	require.NoError(t, os.Rename(wal+".away", wal))
-	n.run()
-	require.Len(t, n.read("tenant-3"), 1)
+	require.Eventually(t, func() bool { _, err := n.tryWrite("tenant-3", f); return err == nil }, 10*time.Second, 10*time.Millisecond)
+	require.Zero(t, n.count(stateBroken))
+	require.Len(t, n.read("tenant-3")[metric("a").String()], 2)
 }
 
 // Writers go on until the ingester ends: what was acknowledged is there

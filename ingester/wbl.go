@@ -4,11 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 
-	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/record"
 	"github.com/prometheus/prometheus/tsdb/wlog"
 )
@@ -33,38 +32,86 @@ import (
 // samples: a block has them. But they do harm. The TSDB remembers up to which
 // position blocks have the late chunks, and hides what is below; and when the
 // last of the old files goes, and it has written no chunk yet, it begins with
-// the first position again. So then the chunk files go before anybody uses them.
+// the first position again. So then the chunk files go before the TSDB is opened,
+// and the snapshot that counts on them: what is not in a block is in the logs.
+//
+// After a close in order the markers are true, and stay.
 
 // logged says what there was in an out-of-order log.
 type logged struct{ markers, samples bool }
 
-// dropMarkers rewrites the out-of-order log of the TSDB in dir without its
-// markers, and says what was in it.
-func dropMarkers(dir string, segmentBytes int, compression string) (found logged, err error) {
-	log := filepath.Join(dir, wlog.WblDirName)
-	fresh, old := log+".rewritten", log+".replaced"
-	if err := finishSwap(log, fresh, old); err != nil {
-		return found, err
+// lateLog mends the out-of-order log and makes it, and the chunk files, such that
+// the TSDB finds every late sample, and none that it then takes for another.
+func (r *repair) lateLog() error {
+	log := filepath.Join(r.dir, wlog.WblDirName)
+	if err := finishSwap(log, log+".rewritten", log+".replaced"); err != nil {
+		return err
 	}
-	if found, err = eachRecord(log, nil); err != nil || !found.markers {
-		return found, err
+	var found logged
+	if err := r.mendLog(damagedWBL, log, math.MaxInt, found.visit); err != nil {
+		return err
 	}
+	if found.markers && (!r.trusted || r.lost) {
+		if err := dropMarkers(log, wlog.DefaultSegmentSize, r.compression); err != nil {
+			return fmt.Errorf("rewrite the out-of-order log: %w", err)
+		}
+	}
+	if found.samples || !r.lateChunks {
+		return nil
+	}
+	r.trusted = false
+	return os.RemoveAll(filepath.Join(r.dir, headChunksDir))
+}
+
+// visit takes a record of the log.
+func (l *logged) visit(rec []byte) error {
+	if isMarker(rec) {
+		l.markers = true
+	} else {
+		l.samples = l.samples || len(rec) > 0 && rec[0] != ignoredRecord
+	}
+	return nil
+}
+
+func isMarker(rec []byte) bool { return len(rec) > 0 && record.Type(rec[0]) == record.MmapMarkers }
+
+// dropMarkers rewrites the out-of-order log in dir without its markers.
+func dropMarkers(dir string, segmentBytes int, compression string) error {
+	fresh, old := dir+".rewritten", dir+".replaced"
 	if err := os.RemoveAll(fresh); err != nil {
-		return found, err
+		return err
 	}
 	w, err := wlog.NewSize(nil, nil, fresh, segmentBytes, compression)
 	if err != nil {
-		return found, err
+		return err
 	}
-	_, err = eachRecord(log, func(rec []byte) error { return w.Log(rec) })
-	if err = errors.Join(err, w.Close()); err != nil {
-		return found, fmt.Errorf("rewrite the out-of-order log: %w", err)
+	if err = errors.Join(copyLog(w, dir), w.Close()); err != nil {
+		return err
 	}
 	// From here on fresh is complete: a crash in between is finished next time.
-	if err := os.Rename(log, old); err != nil {
-		return found, err
+	if err := os.Rename(dir, old); err != nil {
+		return err
 	}
-	return found, finishSwap(log, fresh, old)
+	return finishSwap(dir, fresh, old)
+}
+
+// copyLog writes all records of the log in dir that are not markers to w.
+func copyLog(w *wlog.WL, dir string) error {
+	sr, err := wlog.NewSegmentsReader(dir)
+	if err != nil {
+		return err
+	}
+	defer sr.Close()
+	r := wlog.NewReader(sr)
+	for r.Next() {
+		if isMarker(r.Record()) {
+			continue
+		}
+		if err := w.Log(r.Record()); err != nil {
+			return err
+		}
+	}
+	return r.Err()
 }
 
 // finishSwap puts fresh into the place of log if that was begun, and removes
@@ -78,46 +125,4 @@ func finishSwap(log, fresh, old string) error {
 		}
 	}
 	return errors.Join(os.RemoveAll(old), os.RemoveAll(fresh))
-}
-
-// eachRecord calls keep, unless it is nil, with every record of a log that is
-// not a marker, and says what there was. The last record may not have been
-// written to its end; it was not acknowledged then.
-func eachRecord(log string, keep func([]byte) error) (found logged, err error) {
-	if _, err := os.Stat(log); errors.Is(err, fs.ErrNotExist) {
-		return found, nil
-	}
-	sr, err := wlog.NewSegmentsReader(log)
-	if err != nil {
-		return found, fmt.Errorf("read the out-of-order log: %w", err)
-	}
-	defer sr.Close()
-	dec := record.NewDecoder(labels.NewSymbolTable(), nil)
-	r := wlog.NewReader(sr)
-	for r.Next() {
-		if dec.Type(r.Record()) == record.MmapMarkers {
-			found.markers = true
-			continue
-		}
-		found.samples = true
-		if keep != nil {
-			if err := keep(r.Record()); err != nil {
-				return found, err
-			}
-		}
-	}
-	var corruption *wlog.CorruptionErr
-	if _, last, _ := wlog.Segments(log); errors.As(r.Err(), &corruption) && corruption.Segment == last {
-		return found, nil
-	}
-	return found, r.Err()
-}
-
-// withoutLateChunks opens the TSDB again without its chunk files, and without
-// the snapshot that counts on them: what is not in a block is in the logs.
-func (t *tenantDB) withoutLateChunks(db *tsdb.DB, o *tsdb.Options) (*tsdb.DB, error) {
-	if err := errors.Join(db.Close(), dropSnapshots(t.dir), os.RemoveAll(filepath.Join(t.dir, headChunksDir))); err != nil {
-		return nil, err
-	}
-	return t.openTSDB(o)
 }

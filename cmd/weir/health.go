@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/weir-metrics/weir/api"
 	"github.com/weir-metrics/weir/ingester"
@@ -11,10 +10,8 @@ import (
 	"github.com/weir-metrics/weir/proto"
 )
 
-// subsystems is what /ready shows in JSON. The replay of the logs begins when it
-// is called, about.
+// subsystems is what /ready shows in JSON.
 func subsystems(ctx context.Context, ing *ingester.Ingester, guard *overload.Guard) func() []api.Subsystem {
-	began := time.Now()
 	return func() []api.Subsystem {
 		process := api.Subsystem{Name: "process", State: api.StateOK}
 		if ctx.Err() != nil {
@@ -24,12 +21,12 @@ func subsystems(ctx context.Context, ing *ingester.Ingester, guard *overload.Gua
 		if guard.Short() {
 			memory.State, memory.Reason = api.StateDegraded, "memory is short: requests are refused (weir-overloaded)"
 		}
-		return []api.Subsystem{process, ingesterState(ing, time.Since(began)), memory}
+		return []api.Subsystem{process, ingesterState(ing), memory}
 	}
 }
 
-// ingesterState says how far the replay of the logs is, which goes on for so long.
-func ingesterState(ing *ingester.Ingester, took time.Duration) api.Subsystem {
+// ingesterState says how far the replay of the logs is.
+func ingesterState(ing *ingester.Ingester) api.Subsystem {
 	s := api.Subsystem{Name: "ingester", State: api.StateOK}
 	err := ing.Ready()
 	if err == nil {
@@ -38,17 +35,7 @@ func ingesterState(ing *ingester.Ingester, took time.Duration) api.Subsystem {
 	s.State, s.Reason = api.StateStopping, err.Error()
 	var e *proto.Error
 	if errors.As(err, &e) && e.ID == "weir-starting" {
-		done, all := ing.Replay()
-		s.State, s.ETA = api.StateStarting, eta(done, all, took)
+		s.State, s.ETA = api.StateStarting, ing.ReplayProgress().Left
 	}
 	return s
-}
-
-// eta is the time that is left when done of all took so long, 0 if there is no
-// saying.
-func eta(done, all int, took time.Duration) time.Duration {
-	if done == 0 {
-		return 0
-	}
-	return took / time.Duration(done) * time.Duration(all-done)
 }

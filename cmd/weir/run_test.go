@@ -170,9 +170,3 @@ func TestSubsystems(t *testing.T) {
 	require.NoError(t, <-done)
 	require.Equal(t, []api.State{api.StateStopping, api.StateStopping, api.StateOK}, states())
 }
-
-func TestETA(t *testing.T) {
-	require.Equal(t, 30*time.Second, eta(2, 8, 10*time.Second))
-	require.Zero(t, eta(0, 8, 10*time.Second))
-	require.Zero(t, eta(8, 8, 10*time.Second))
-}
