@@ -11,7 +11,7 @@
 //	repair.go    what is damaged on disk is set aside first; logfile.go and
 //	             chunkfile.go check files, wbl.go rewrites the out-of-order log
 //	closing.go   the snapshot that a TSDB leaves, and when it is trusted
-//	logs.go      noticing that a log cannot be written
+//	logs.go      noticing that a log cannot be written; sync.go forces it to the disk
 //	disk.go      how full the disk is, and what is then refused
 //	maintain.go  cutting blocks, idle tenants, forgetting dropped series
 //	blocks.go    the blocks of closed tenants
@@ -46,6 +46,7 @@ type Config struct {
 	BlockDuration       time.Duration `yaml:"block_duration"`
 	Retention           time.Duration `yaml:"retention"`
 	WALCompression      string        `yaml:"wal_compression"`
+	WALSync             string        `yaml:"wal_sync"`
 	StartTimestamps     bool          `yaml:"start_timestamps"`
 	StripeSize          int           `yaml:"stripe_size"`
 	MaxTenants          int           `yaml:"max_tenants"`
@@ -62,6 +63,7 @@ func DefaultConfig() Config {
 		BlockDuration:       2 * time.Hour,
 		Retention:           15 * 24 * time.Hour, // of local blocks
 		WALCompression:      compression.None,    // none, snappy or zstd
+		WALSync:             WALSyncNone,         // none, interval or always
 		StartTimestamps:     false,               // keep start timestamps, in chunk encodings that older readers do not know
 		StripeSize:          512,                 // of each tenant's series map; a power of two
 		MaxTenants:          10_000,              // each costs memory and files, and senders create them
@@ -93,6 +95,9 @@ func (c *Config) Validate(prefix string) []error {
 	}
 	if !slices.Contains([]string{compression.None, compression.Snappy, compression.Zstd}, c.WALCompression) {
 		bad("wal_compression", c.WALCompression, "must be none, snappy or zstd")
+	}
+	if !slices.Contains([]string{WALSyncNone, WALSyncInterval, WALSyncAlways}, c.WALSync) {
+		bad("wal_sync", c.WALSync, "must be none, interval or always")
 	}
 	if c.StripeSize < 1 || c.StripeSize&(c.StripeSize-1) != 0 {
 		bad("stripe_size", c.StripeSize, "must be a power of two")
@@ -182,6 +187,9 @@ func (i *Ingester) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return i.disk.watch(ctx) })
 	g.Go(func() error { return i.healAll(ctx) })
 	g.Go(func() error { return i.maintain(ctx) })
+	if i.cfg.WALSync == WALSyncInterval {
+		g.Go(func() error { return i.syncLoop(ctx) })
+	}
 	return g.Wait()
 }
 

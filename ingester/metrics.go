@@ -16,6 +16,7 @@ type metrics struct {
 	removed             prometheus.Counter
 	damagedFiles        *prometheus.CounterVec
 	orphanedSamples     prometheus.Counter
+	syncSeconds         prometheus.Histogram
 }
 
 func newMetrics(i *Ingester) *metrics {
@@ -117,6 +118,11 @@ func newMetrics(i *Ingester) *metrics {
 			Help: "Samples found in logs at start whose series' labels were lost with a damaged file, and which are dropped.",
 		}),
 	}
+	m.syncSeconds = f.NewHistogram(prometheus.HistogramOpts{
+		Name:                        "weir_ingester_log_sync_seconds",
+		Help:                        "Waits for a tenant's logs to be forced to the disk, as ingester.wal_sync says.",
+		NativeHistogramBucketFactor: 1.1,
+	})
 	for _, kind := range damagedKinds {
 		m.damagedFiles.WithLabelValues(kind)
 	}

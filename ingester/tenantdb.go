@@ -48,9 +48,11 @@ type tenantDB struct {
 
 	snapshots bool // one is written when the TSDB is closed
 
-	failed  atomic.Int64 // since when a log cannot be written, Unix ms; 0: it can
-	broken  atomic.Bool  // chunk files cannot be written either: it must not be closed, only left
-	cutting atomic.Int64 // a flush is cutting samples up to here, ms; or notCutting
+	failed   atomic.Int64 // since when a log cannot be written, Unix ms; 0: it can
+	broken   atomic.Bool  // chunk files cannot be written either: it must not be closed, only left
+	sync     *logSync
+	unsynced atomic.Bool  // something was logged since the last sync
+	cutting  atomic.Int64 // a flush is cutting samples up to here, ms; or notCutting
 
 	// applied is the version of the limits that the TSDB works under; changing
 	// is held while it is brought to another one.
@@ -81,6 +83,7 @@ const exemplarsFile = "exemplars"
 func (i *Ingester) openTenant(id string, job *replayJob) (*tenantDB, error) {
 	lim := i.Limits(id)
 	t := &tenantDB{id: id, dir: i.tenantDir(id), log: i.Logger.With("tenant", id), disk: i.disk, blockMS: i.cfg.BlockDuration.Milliseconds()}
+	t.sync = newLogSync(t.dir)
 	t.cutting.Store(notCutting)
 	t.applied.Store(lim)
 	r := repair{dir: t.dir, log: t.log, metrics: i.metrics, compression: i.cfg.WALCompression, read: job.read}

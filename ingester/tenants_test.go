@@ -409,6 +409,7 @@ func TestConfigValidate(t *testing.T) {
 		{"zero", func(c *Config) { *c = Config{} }, []string{
 			"ingester.block_duration: 0s: must be from 1m to 24h",
 			`ingester.wal_compression: : must be none, snappy or zstd`,
+			"ingester.wal_sync: : must be none, interval or always",
 			"ingester.stripe_size: 0: must be a power of two",
 			"ingester.max_tenants: 0: must be at least 1",
 			"ingester.open_concurrency: 0: must be at least 1",

@@ -95,7 +95,7 @@ func (i *Ingester) Write(ctx context.Context, tenantID string, f *proto.Frame, r
 		i.metrics.metadataDropped.Add(float64(t.metadata.add(f.Metadata, t.limits())))
 		reply.Written.Metadata += len(f.Metadata)
 	}
-	return nil
+	return i.acknowledge(t)
 }
 
 func (w *write) release() {
