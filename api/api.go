@@ -139,6 +139,9 @@ type Deps struct {
 	Flush func(ctx context.Context, tenant string) error
 	// Storage is what the status pages describe.
 	Storage Storage
+	// TenantStats describes the ingester's tenants, the largest first; for the admin
+	// listener. Its type is what is encoded as JSON.
+	TenantStats func() any
 	// Ready is nil while writes and reads can be served; reads are refused with
 	// its error otherwise.
 	Ready func() error

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -60,6 +61,14 @@ func (a *API) flush(w http.ResponseWriter, r *http.Request, tenantID string) {
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// tenantStats describes every tenant, for operators.
+func (a *API) tenantStats(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	_ = enc.Encode(a.TenantStats()) // an error is a client that went away
 }
 
 // logLevel shows the level of the log, and sets it to the parameter level of a

@@ -39,6 +39,7 @@ func (a *API) AdminHandler() http.Handler {
 	routes := []route{
 		{post, "/ingester/flush", "cut blocks of what is in memory, of ?tenant= or of all", http.HandlerFunc(a.flushAny)},
 		{getAndPost, "/admin/log-level", "what is logged; POST ?level=debug, info, warn or error changes it", http.HandlerFunc(a.logLevel)},
+		{get, "/ingester/tenants", "series, memory, logs and state of each tenant, as JSON", http.HandlerFunc(a.tenantStats)},
 		{get, "/debug/pprof/", "profiles, by name", http.HandlerFunc(pprof.Index)},
 		{get, "/debug/pprof/cmdline", "command line", http.HandlerFunc(pprof.Cmdline)},
 		{get, "/debug/pprof/profile", "CPU profile of ?seconds=", http.HandlerFunc(pprof.Profile)},

@@ -80,6 +80,8 @@ func TestRoutes(t *testing.T) {
 		{method: "GET", path: "/", admin: true, status: 200},
 		{method: "POST", path: "/ingester/flush", admin: true, status: 204},
 		{method: "GET", path: "/ingester/flush", admin: true, status: 405, allow: "POST"},
+		{method: "GET", path: "/ingester/tenants", status: 404},
+		{method: "GET", path: "/ingester/tenants", admin: true, status: 200},
 		{method: "POST", path: "/api/v1/push", admin: true, status: 404},
 	} {
 		name := tc.method + " " + tc.path

@@ -164,18 +164,19 @@ func newServer(t testing.TB, change ...func(*server)) *server {
 		},
 	}
 	s.deps = api.Deps{
-		Settings:  api.Settings{YAML: "target: all\n", Flags: map[string]string{"target": "all"}, Retention: 15 * 24 * time.Hour},
-		Querier:   querier.New(s.source),
-		Tenants:   tenant.Resolver{Mode: tenant.ModeHeader},
-		Writer:    http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusNoContent) }),
-		OTLP:      http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusOK) }),
-		Flush:     func(_ context.Context, tenantID string) error { s.flushed = append(s.flushed, tenantID); return nil },
-		Storage:   s.source,
-		Ready:     func() error { return nil },
-		Registry:  s.reg,
-		Gatherer:  s.reg,
-		Logger:    slog.New(slog.NewTextHandler(s.logs, nil)),
-		BuildInfo: api.BuildInfo{Version: "1.2.3", Revision: "abc", GoVersion: "go1.26"},
+		Settings:    api.Settings{YAML: "target: all\n", Flags: map[string]string{"target": "all"}, Retention: 15 * 24 * time.Hour},
+		Querier:     querier.New(s.source),
+		Tenants:     tenant.Resolver{Mode: tenant.ModeHeader},
+		Writer:      http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusNoContent) }),
+		OTLP:        http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusOK) }),
+		Flush:       func(_ context.Context, tenantID string) error { s.flushed = append(s.flushed, tenantID); return nil },
+		Storage:     s.source,
+		Ready:       func() error { return nil },
+		Registry:    s.reg,
+		Gatherer:    s.reg,
+		Logger:      slog.New(slog.NewTextHandler(s.logs, nil)),
+		BuildInfo:   api.BuildInfo{Version: "1.2.3", Revision: "abc", GoVersion: "go1.26"},
+		TenantStats: func() any { return []string{teamA} },
 	}
 	for _, c := range change {
 		c(s)

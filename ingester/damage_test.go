@@ -316,3 +316,37 @@ func TestDamageAnywhere(t *testing.T) {
 		n.stop()
 	})
 }
+
+// Everything that operators see of tenants.
+func TestTenantStats(t *testing.T) {
+	n := start(t)
+	require.Empty(t, n.Tenants())
+	n.write("small", &frame{})
+	f := new(frame).series(metric("a")).float(at(0), 1).hist(at(time.Minute), intHistogram(1)).series(metric("b")).float(at(time.Second), 1)
+	writtenAll(t, f, n.write(team, f))
+	n.flush(team)
+	g := new(frame).series(metric("c")).float(at(time.Hour), 1)
+	writtenAll(t, g, n.write(team, g))
+	all := n.Tenants()
+	require.Len(t, all, 2)
+	require.Equal(t, "small", all[1].ID)
+	require.Equal(t, []int64{0, 0}, []int64{all[1].Oldest, all[1].Newest})
+	got := all[0]
+	require.Positive(t, got.MemoryBytes)
+	require.Greater(t, got.MemoryBytes, all[1].MemoryBytes)
+	require.Positive(t, got.BlockBytes)
+	require.Positive(t, got.LogBytes)
+	require.LessOrEqual(t, got.Oldest, at(0), "late samples may have come")
+	got.MemoryBytes, got.BlockBytes, got.LogBytes, got.Oldest = 0, 0, 0, 0
+	require.Equal(t, TenantStats{ID: team, State: "open", Series: 1, Samples: 4, Newest: at(time.Hour), Blocks: 1}, got)
+
+	n.stop()
+	require.NoError(t, os.WriteFile(filepath.Join(n.dir, team, metadataFile), []byte("{"), 0o644))
+	require.NoError(t, os.RemoveAll(filepath.Join(n.dir, "small", walDir)))
+	require.NoError(t, os.WriteFile(filepath.Join(n.dir, "small", walDir), nil, 0o644))
+	n.run()
+	all = n.Tenants()
+	require.Equal(t, 1, all[0].Damaged)
+	require.Equal(t, "broken", all[1].State)
+	require.Contains(t, all[1].Why, "weir-tenant-broken")
+}

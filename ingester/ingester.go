@@ -16,6 +16,7 @@
 //	maintain.go  cutting blocks, idle tenants, forgetting dropped series
 //	blocks.go    the blocks of closed tenants
 //	query.go     reading; status.go counts
+//	stats.go     what operators ask about tenants
 //
 // It knows nothing of HTTP or RPC.
 package ingester

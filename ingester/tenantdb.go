@@ -51,8 +51,9 @@ type tenantDB struct {
 	failed   atomic.Int64 // since when a log cannot be written, Unix ms; 0: it can
 	broken   atomic.Bool  // chunk files cannot be written either: it must not be closed, only left
 	sync     *logSync
-	unsynced atomic.Bool  // something was logged since the last sync
-	cutting  atomic.Int64 // a flush is cutting samples up to here, ms; or notCutting
+	unsynced atomic.Bool   // something was logged since the last sync
+	written  atomic.Uint64 // samples and histograms since open
+	cutting  atomic.Int64  // a flush is cutting samples up to here, ms; or notCutting
 
 	// applied is the version of the limits that the TSDB works under; changing
 	// is held while it is brought to another one.

@@ -95,6 +95,7 @@ func (i *Ingester) Write(ctx context.Context, tenantID string, f *proto.Frame, r
 		i.metrics.metadataDropped.Add(float64(t.metadata.add(f.Metadata, t.limits())))
 		reply.Written.Metadata += len(f.Metadata)
 	}
+	t.written.Add(uint64(reply.Written.Samples + reply.Written.Histograms))
 	return i.acknowledge(t)
 }
 
