@@ -5,6 +5,7 @@
 //	measure.go   one server, one load: CPU time, peak memory, latency
 //	budget.go    what weir may cost, line by line
 //	report.go    the table and the JSON file
+//	start.go     stop, kill and start: time, memory and files
 //
 // Runs alternate (A B C A B C …), because a machine that other work shares is
 // slower at one time than at another; ratios of medians cancel most of that.

@@ -21,11 +21,11 @@ func TestParseStat(t *testing.T) {
 }
 
 func TestParseHighWater(t *testing.T) {
-	peak, err := parseHighWater([]byte("Name:\tx\nVmPeak:\t  100 kB\nVmHWM:\t    2048 kB\nVmRSS:\t 10 kB\n"))
+	peak, err := parseStatus([]byte("Name:\tx\nVmPeak:\t  100 kB\nVmHWM:\t    2048 kB\nVmRSS:\t 10 kB\n"), "VmHWM:")
 	require.NoError(t, err)
 	require.Equal(t, int64(2<<20), peak)
 
-	_, err = parseHighWater([]byte("Name:\tx\nState:\tZ (zombie)\n"))
+	_, err = parseStatus([]byte("Name:\tx\nState:\tZ (zombie)\n"), "VmHWM:")
 	require.Error(t, err)
 }
 

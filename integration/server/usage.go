@@ -16,6 +16,7 @@ const clockTick = 10 * time.Millisecond
 type Usage struct {
 	CPU         time.Duration // user and system, all threads, in steps of 10 ms
 	ResidentMax int64         // bytes: the high-water mark of resident memory, mapped files included
+	Resident    int64         // bytes now
 }
 
 // Usage reads /proc; it works on Linux only.
@@ -33,8 +34,18 @@ func (p *Process) Usage() (Usage, error) {
 	if err != nil {
 		return Usage{}, err
 	}
-	peak, err := parseHighWater(status)
-	return Usage{CPU: cpu, ResidentMax: peak}, err
+	peak, err := parseStatus(status, "VmHWM:")
+	if err != nil {
+		return Usage{}, err
+	}
+	now, err := parseStatus(status, "VmRSS:")
+	return Usage{CPU: cpu, ResidentMax: peak, Resident: now}, err
+}
+
+// OpenFiles is the number of open descriptors.
+func (p *Process) OpenFiles() (int, error) {
+	fds, err := os.ReadDir("/proc/" + strconv.Itoa(p.PID) + "/fd")
+	return len(fds), err
 }
 
 // parseStat returns utime plus stime: fields 14 and 15, counted after the
@@ -59,15 +70,15 @@ func parseStat(stat []byte) (time.Duration, error) {
 	return time.Duration(user+system) * clockTick, nil
 }
 
-// parseHighWater returns VmHWM in bytes.
-func parseHighWater(status []byte) (int64, error) {
+// parseStatus returns a line of the status in bytes, such as VmHWM.
+func parseStatus(status []byte, name string) (int64, error) {
 	for line := range bytes.Lines(status) {
-		rest, ok := bytes.CutPrefix(line, []byte("VmHWM:"))
+		rest, ok := bytes.CutPrefix(line, []byte(name))
 		if !ok {
 			continue
 		}
 		kib, err := strconv.ParseInt(string(bytes.TrimSpace(bytes.TrimSuffix(bytes.TrimSpace(rest), []byte("kB")))), 10, 64)
 		return kib << 10, err
 	}
-	return 0, fmt.Errorf("status without VmHWM: the process is gone")
+	return 0, fmt.Errorf("status without %s the process is gone", name)
 }

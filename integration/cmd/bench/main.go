@@ -4,6 +4,7 @@
 //
 //	go run ./integration/cmd/bench
 //	go run ./integration/cmd/bench -quick -repeats 1 -servers weir -scenarios steady-rw1
+//	go run ./integration/cmd/bench -scenarios tenants,restart
 package main
 
 import (
@@ -33,7 +34,7 @@ func run(ctx context.Context) error {
 	var quick, check bool
 	var servers, scenarios, jsonPath string
 	flag.StringVar(&servers, "servers", "weir,victoria-metrics,prometheus", "which servers, in the order of each repeat")
-	flag.StringVar(&scenarios, "scenarios", strings.Join([]string{bench.SteadyV1, bench.SteadyV2, bench.Cardinality}, ","), "which loads")
+	flag.StringVar(&scenarios, "scenarios", strings.Join([]string{bench.SteadyV1, bench.SteadyV2, bench.Cardinality}, ","), "which loads; "+bench.Tenants+" and "+bench.Restart+" are about starting, on weir alone")
 	flag.IntVar(&cfg.Repeats, "repeats", 5, "runs of each server under each load")
 	flag.BoolVar(&quick, "quick", false, "about a tenth of the load; the budget is not stated for it")
 	flag.BoolVar(&check, "check", false, "fail when a measured line of the budget does not hold")
@@ -49,8 +50,14 @@ func run(ctx context.Context) error {
 	if cfg.Servers, err = bench.Select(kinds, func(k server.Kind) string { return k.Name }, strings.Split(servers, ",")); err != nil {
 		return fmt.Errorf("-servers: %w", err)
 	}
-	if cfg.Scenarios, err = bench.Select(bench.Scenarios(), func(s bench.Scenario) string { return s.Name }, strings.Split(scenarios, ",")); err != nil {
+	loads, starts := split(strings.Split(scenarios, ","))
+	if cfg.Scenarios, err = bench.Select(bench.Scenarios(), func(s bench.Scenario) string { return s.Name }, loads); err != nil {
 		return fmt.Errorf("-scenarios: %w", err)
+	}
+	if len(starts) > 0 {
+		if err := runStarts(ctx, cfg, starts, quick); err != nil || len(loads) == 0 {
+			return err
+		}
 	}
 	if quick {
 		for i, s := range cfg.Scenarios {
@@ -71,4 +78,29 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("the budget does not hold")
 	}
 	return runErr
+}
+
+// split tells the scenarios about starting from the others.
+func split(names []string) (loads, starts []string) {
+	for _, n := range names {
+		if n == bench.Tenants || n == bench.Restart {
+			starts = append(starts, n)
+		} else {
+			loads = append(loads, n)
+		}
+	}
+	return loads, starts
+}
+
+func runStarts(ctx context.Context, cfg bench.Config, names []string, quick bool) error {
+	scenarios, err := bench.Select(bench.StartScenarios(), func(s bench.StartScenario) string { return s.Name }, names)
+	if err != nil {
+		return err
+	}
+	if quick {
+		for i, s := range scenarios {
+			scenarios[i] = s.Quick()
+		}
+	}
+	return bench.RunStarts(ctx, cfg, scenarios, os.Stdout)
 }

@@ -1,0 +1,225 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/weir-metrics/weir/integration/loadgen"
+	"github.com/weir-metrics/weir/integration/server"
+)
+
+// Names of the scenarios that are about starting: they are run on weir alone.
+const (
+	Tenants = "tenants" // many small ones
+	Restart = "restart" // one large one
+)
+
+// StartScenario is what a process holds when it is stopped or killed.
+type StartScenario struct {
+	Name    string
+	Tenants int
+	Series  int // of each tenant
+	Rounds  int
+	Set     []string // settings of weir, path=value
+}
+
+// StartScenarios returns them at the sizes that the targets are stated for.
+func StartScenarios() []StartScenario {
+	return []StartScenario{
+		{Name: Tenants, Tenants: 10_000, Series: 100, Rounds: 10},
+		{Name: Restart, Tenants: 1, Series: 1_000_000, Rounds: 20},
+	}
+}
+
+// Quick is a tenth of it.
+func (s StartScenario) Quick() StartScenario {
+	if s.Tenants > 1 {
+		s.Tenants /= 10
+	} else {
+		s.Series /= 10
+	}
+	return s
+}
+
+// loaders is how many tenants are written to at once.
+const loaders = 4
+
+// StartMeasurement is a process before it stops and after it starts again.
+type StartMeasurement struct {
+	Scenario                 string
+	Tenants, Series, Samples int
+
+	Steady        int64 // bytes resident, settled, with the load in memory
+	OpenFiles     int
+	DiskFiles     int
+	DiskBytes     int64
+	Stop          time.Duration // from SIGTERM to the end
+	AfterStop     Started
+	AfterKill     Started
+	SamplesPerSec float64 // while it was loaded
+}
+
+// Started is one start.
+type Started struct {
+	Ready time.Duration // until it answers ready
+	Peak  int64         // bytes resident at most until then
+	After int64         // bytes resident when settled
+	CPU   time.Duration // until then
+}
+
+// String is a paragraph.
+func (m StartMeasurement) String() string {
+	started := func(s Started) string {
+		return fmt.Sprintf("ready after %.1f s (%.1f CPU-s), peak %d MiB (%.2f of steady), settled %d MiB",
+			s.Ready.Seconds(), s.CPU.Seconds(), s.Peak>>20, float64(s.Peak)/float64(m.Steady), s.After>>20)
+	}
+	return fmt.Sprintf("%s: %d tenants of %d series, %d samples, %.0f samples/s\n"+
+		"  steady %d MiB (%d KiB a tenant), %d open files, %d files of %d MiB on disk\n"+
+		"  stopped in %.1f s; from snapshots %s\n"+
+		"  killed; from logs %s",
+		m.Scenario, m.Tenants, m.Series, m.Samples, m.SamplesPerSec, m.Steady>>20, m.Steady>>10/int64(m.Tenants), m.OpenFiles, m.DiskFiles, m.DiskBytes>>20,
+		m.Stop.Seconds(), started(m.AfterStop), started(m.AfterKill))
+}
+
+// RunStarts measures scenarios, once each.
+func RunStarts(ctx context.Context, cfg Config, scenarios []StartScenario, progress io.Writer) error {
+	root, err := server.Root()
+	if err != nil {
+		return err
+	}
+	binary, err := server.Ensure(ctx, server.Weir(), root, cfg.BinDir, progress)
+	if err != nil {
+		return err
+	}
+	for _, s := range scenarios {
+		m, err := measureStart(ctx, cfg, binary, s)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.Name, err)
+		}
+		fmt.Fprintln(progress, m)
+	}
+	return nil
+}
+
+func measureStart(ctx context.Context, cfg Config, binary string, s StartScenario) (m StartMeasurement, err error) {
+	dir, err := os.MkdirTemp(cfg.WorkDir, "weir-bench-")
+	if err != nil {
+		return m, err
+	}
+	if !cfg.Keep {
+		defer os.RemoveAll(dir)
+	}
+	opt := server.Options{
+		DataDir: filepath.Join(dir, "data"), LogPath: filepath.Join(dir, "log"), ReadyWithin: 10 * time.Minute,
+		Env:       []string{"GOMEMLIMIT=" + strconv.FormatInt(cfg.MemoryLimit, 10)}, // address space is not limited: files are mapped
+		ExtraArgs: []string{"-set", "auth.mode=header", "-set", "self_metrics.enabled=false"},
+	}
+	for _, set := range s.Set {
+		opt.ExtraArgs = append(opt.ExtraArgs, "-set", set)
+	}
+	if err := os.Mkdir(opt.DataDir, 0o755); err != nil {
+		return m, err
+	}
+	p, err := server.Start(ctx, server.Weir(), binary, opt)
+	if err != nil {
+		return m, fmt.Errorf("%w\n%s", err, server.Tail(opt.LogPath, 2<<10))
+	}
+	defer func() { p.Kill() }()
+	m = StartMeasurement{Scenario: s.Name, Tenants: s.Tenants, Series: s.Series, Samples: s.Tenants * s.Series * s.Rounds}
+	begin := time.Now()
+	if err := loadTenants(ctx, p.URL+p.Kind.WritePath, s); err != nil {
+		return m, err
+	}
+	m.SamplesPerSec = float64(m.Samples) / time.Since(begin).Seconds()
+	time.Sleep(settle)
+	used, err := p.Usage()
+	if err != nil {
+		return m, err
+	}
+	m.Steady = used.Resident
+	if m.OpenFiles, err = p.OpenFiles(); err != nil {
+		return m, err
+	}
+	begin = time.Now()
+	if err := p.Stop(5 * time.Minute); err != nil {
+		return m, err
+	}
+	m.Stop = time.Since(begin)
+	if m.DiskFiles, m.DiskBytes, err = diskUsage(opt.DataDir); err != nil {
+		return m, err
+	}
+	if p, m.AfterStop, err = startAgain(ctx, binary, opt); err != nil {
+		return m, err
+	}
+	p.Kill()
+	p, m.AfterKill, err = startAgain(ctx, binary, opt)
+	return m, err
+}
+
+// startAgain starts a process on what another left.
+func startAgain(ctx context.Context, binary string, opt server.Options) (*server.Process, Started, error) {
+	begin := time.Now()
+	p, err := server.Start(ctx, server.Weir(), binary, opt)
+	if err != nil {
+		return nil, Started{}, fmt.Errorf("%w\n%s", err, server.Tail(opt.LogPath, 2<<10))
+	}
+	out := Started{Ready: time.Since(begin)}
+	ready, err := p.Usage()
+	if err != nil {
+		return p, out, err
+	}
+	time.Sleep(settle)
+	after, err := p.Usage()
+	out.Peak, out.CPU, out.After = ready.ResidentMax, ready.CPU, after.Resident
+	return p, out, err
+}
+
+// loadTenants sends all rounds of all tenants.
+func loadTenants(ctx context.Context, url string, s StartScenario) error {
+	var g errgroup.Group
+	g.SetLimit(loaders)
+	for i := range s.Tenants {
+		g.Go(func() error {
+			load := loadgen.DefaultConfig()
+			load.URL, load.Series, load.Rounds, load.Seed = url, s.Series, s.Rounds, uint64(i)
+			load.Headers = map[string]string{"X-Scope-OrgID": fmt.Sprintf("tenant-%05d", i)}
+			if s.Tenants > 1 {
+				load.Senders = 1
+			}
+			gen, err := loadgen.New(load)
+			if err != nil {
+				return err
+			}
+			defer gen.Close()
+			r, err := gen.Run(ctx, s.Rounds)
+			if err == nil && r.Refused > 0 {
+				err = fmt.Errorf("%d samples not acknowledged, by status %v, first: %s", r.Refused, r.Status, r.FirstError)
+			}
+			return err
+		})
+	}
+	return g.Wait()
+}
+
+// diskUsage counts files and their bytes below dir.
+func diskUsage(dir string) (files int, bytes int64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		st, err := d.Info()
+		if err == nil {
+			files, bytes = files+1, bytes+st.Size()
+		}
+		return err
+	})
+	return files, bytes, err
+}
