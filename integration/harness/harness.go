@@ -244,6 +244,14 @@ func (s *Server) Process() *server.Process { return s.process.Load() }
 // DataDir is where the server keeps its samples.
 func (s *Server) DataDir() string { return s.options.DataDir }
 
+// Log is what the server wrote to standard output and error so far.
+func (s *Server) Log() string {
+	s.t.Helper()
+	b, err := os.ReadFile(s.options.LogPath)
+	require.NoError(s.t, err)
+	return string(b)
+}
+
 // WriteURL is the remote-write endpoint. It changes when the server is started
 // again.
 func (s *Server) WriteURL() string { return s.Process().URL + s.kind.WritePath }
