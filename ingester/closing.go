@@ -23,7 +23,7 @@ import (
 // sizes, and the first thing that open does is to compare and remove it. The
 // snapshot, and the positions in the out-of-order log, are trusted only by the
 // start after that close, and only when the list agrees. Every other start
-// replays the whole log. (docs/decisions/0010)
+// replays the whole log. (docs/decisions/0011)
 const closingFile = "closed.json"
 
 // snapshotPrefix begins the names of snapshots.
