@@ -10,7 +10,7 @@ LDFLAGS   := -X github.com/prometheus/common/version.Version=$(VERSION)
 # reference shows.
 TEST_TAGS := poison
 # What runs in this process; the packages of integration/ start others.
-UNIT      := ./proto/... ./tenant/... ./receiver/... ./ingester/... ./querier/... ./api/... ./cmd/...
+UNIT      := ./proto/... ./overload/... ./tracing/... ./tenant/... ./receiver/... ./ingester/... ./querier/... ./api/... ./cmd/...
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ARGS      ?=
 FUZZTIME  ?= 10s
@@ -45,8 +45,8 @@ vet: ## Run go vet, with and without the tag that poisons released buffers.
 staticcheck: ## Run staticcheck.
 	go run $(STATICCHECK) -tags $(TEST_TAGS) ./...
 
-race: ## Run the unit tests under the race detector.
-	go test -race -tags $(TEST_TAGS) -timeout 20m $(UNIT)
+race: ## Run the unit tests under the race detector, the longest of them in part.
+	go test -race -short -tags $(TEST_TAGS) -timeout 20m $(UNIT)
 
 generate: ## Write generated files and golden files anew; read the diff.
 	go generate ./...
