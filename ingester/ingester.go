@@ -66,7 +66,7 @@ func DefaultConfig() Config {
 		WALCompression:      compression.None,    // none, snappy or zstd
 		WALSync:             WALSyncNone,         // none, interval or always
 		StartTimestamps:     false,               // keep start timestamps, in chunk encodings that older readers do not know
-		StripeSize:          64,                  // of each tenant's series map; a power of two; 240 bytes each
+		StripeSize:          256,                 // of each tenant's series map; a power of two; 240 bytes each
 		MaxTenants:          10_000,              // each costs memory and files, and senders create them
 		OpenConcurrency:     4,                   // tenants replayed at once at start, and closed at once
 		Snapshots:           true,                // of what is in memory, written when a TSDB is closed, so that the next start is fast
