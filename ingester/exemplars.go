@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math"
 	"slices"
-	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
@@ -16,12 +15,12 @@ import (
 // commitExemplars stores the frame's exemplars. They belong to series, not to
 // samples, so they do not depend on what became of those.
 func (w *write) commitExemplars(ctx context.Context, t *tenantDB) error {
+	if err := t.expectExemplars(); err != nil {
+		return err
+	}
 	t.commits.RLock()
 	defer t.commits.RUnlock()
 	if err := t.writable(nil); err != nil {
-		return err
-	}
-	if err := t.expectExemplars(); err != nil {
 		return err
 	}
 	app := t.db.Appender(ctx)
@@ -77,10 +76,9 @@ func noSeries() string {
 }
 
 // createSeries returns the reference of the series with labels ls, which it
-// makes if it is not in the head: exemplars may come without samples. The TSDB
-// creates a series before it looks at the sample, so a sample that is too old
-// for anything leaves just the series. It returns 0 when there is no head yet
-// that anything could be too old for.
+// makes if it is not in the head: exemplars may come without samples. A sample that
+// is rolled back leaves just the series, in the head and in the log. It returns 0
+// when there is no head yet, of which it would set the time.
 func (t *tenantDB) createSeries(ctx context.Context, ls labels.Labels) storage.SeriesRef {
 	head := t.db.Head()
 	if head.MinTime() == math.MaxInt64 || ls.IsEmpty() {
@@ -91,10 +89,8 @@ func (t *tenantDB) createSeries(ctx context.Context, ls labels.Labels) storage.S
 		_ = app.Rollback()
 		return ref
 	}
-	tooOld := head.MaxTime() - max(windowMS(t.limits()), t.blockMS) - time.Hour.Milliseconds()
-	_, _ = app.Append(0, ls, 0, tooOld, 0, nil, nil, storage.AOptions{})
-	ref := refOf(app, ls)
-	if t.commit(ctx, app) != nil {
+	ref, err := app.Append(0, ls, 0, head.MaxTime(), 0, nil, nil, storage.AOptions{})
+	if err != nil || t.logged(app.Rollback) != nil {
 		return 0
 	}
 	return ref

@@ -55,6 +55,9 @@ func (w *write) commitLate(ctx context.Context, t *tenantDB) error {
 	if err := t.disk.fits(1<<20 + int64(len(w.late))*lateBytes); err != nil {
 		return err
 	}
+	if err := t.expectLate(); err != nil {
+		return err
+	}
 	slices.SortStableFunc(w.late, func(a, b late) int {
 		x, y := w.f.Series[a.series].ID, w.f.Series[b.series].ID
 		return cmp.Or(cmp.Compare(x.Hi, y.Hi), cmp.Compare(x.Lo, y.Lo), cmp.Compare(a.t, b.t))

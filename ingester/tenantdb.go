@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/prometheus/prometheus/tsdb/wlog"
 
 	"github.com/weir-metrics/weir/tenant"
 )
@@ -60,6 +61,7 @@ type tenantDB struct {
 	changing  sync.Mutex
 	applied   atomic.Pointer[tenant.Limits]
 	exemplars atomic.Bool // the exemplar buffer has its full size
+	late      atomic.Bool // the TSDB has a log for late samples
 
 	wrote, read atomic.Bool // since maintenance looked last
 
@@ -98,6 +100,11 @@ func (i *Ingester) openTenant(id string, job *replayJob) (*tenantDB, error) {
 	if _, err := os.Stat(filepath.Join(t.dir, exemplarsFile)); err == nil || r.refs.exemplars {
 		t.exemplars.Store(true)
 	}
+	late, err := dirBytes(filepath.Join(t.dir, wlog.WblDirName))
+	if err != nil {
+		return nil, fmt.Errorf("read the files of tenant %s: %w", id, err)
+	}
+	t.late.Store(late > 0 || t.exemplars.Load()) // the window is that of exemplars as well
 	o := i.tsdbOptions(t, lim)
 	o.WALReplayConcurrency = job.concurrency()
 	o.EnableMemorySnapshotOnShutdown = r.snapshot
@@ -155,7 +162,7 @@ func (i *Ingester) tsdbOptions(t *tenantDB, lim *tenant.Limits) *tsdb.Options {
 	o.NoLockfile = true                                     // the directory above is locked
 	o.IsolationDisabled = true
 	o.EnableOverlappingCompaction = false
-	o.OutOfOrderTimeWindow = windowMS(lim)
+	o.OutOfOrderTimeWindow = windowMS(lim, t.late.Load())
 	o.EnableExemplarStorage = true
 	o.MaxExemplars = maxExemplars(lim, t.exemplars.Load())
 	o.SeriesLifecycleCallback = t
@@ -170,9 +177,16 @@ func (i *Ingester) tsdbOptions(t *tenantDB, lim *tenant.Limits) *tsdb.Options {
 // never is later than any process lives.
 const never = 100 * 365 * 24 * time.Hour
 
-// windowMS is never 0: a TSDB with no window has no log for late samples, and
-// cannot get one while it runs.
-func windowMS(lim *tenant.Limits) int64 { return max(lim.OutOfOrderWindow.Milliseconds(), 1) }
+// windowMS is the out-of-order window of the TSDB. It is 0 until the first late
+// sample comes, because the log for them takes memory and an open file of every
+// tenant, and never after: with no window, the TSDB does not say which samples are
+// too old.
+func windowMS(lim *tenant.Limits, late bool) int64 {
+	if !late {
+		return 0
+	}
+	return max(lim.OutOfOrderWindow.Milliseconds(), 1)
+}
 
 // maxExemplars is the size of the exemplar buffer: one until the first exemplar
 // comes, because the TSDB makes the whole buffer at once.
@@ -195,14 +209,14 @@ func (t *tenantDB) follow(lim *tenant.Limits) error {
 	}
 	t.changing.Lock()
 	defer t.changing.Unlock()
-	return t.apply(lim, t.exemplars.Load())
+	return t.apply(lim, t.exemplars.Load(), t.late.Load())
 }
 
-// apply makes lim take effect, with a full-sized exemplar buffer or a small one.
-// The caller holds changing.
-func (t *tenantDB) apply(lim *tenant.Limits, exemplars bool) error {
+// apply makes lim take effect, with a full-sized exemplar buffer or a small one,
+// and with a log for late samples or none. The caller holds changing.
+func (t *tenantDB) apply(lim *tenant.Limits, exemplars, late bool) error {
 	err := t.db.ApplyConfig(&config.Config{StorageConfig: config.StorageConfig{
-		TSDBConfig:      &config.TSDBConfig{OutOfOrderTimeWindow: windowMS(lim)},
+		TSDBConfig:      &config.TSDBConfig{OutOfOrderTimeWindow: windowMS(lim, late)},
 		ExemplarsConfig: &config.ExemplarsConfig{MaxExemplars: maxExemplars(lim, exemplars)},
 	}})
 	if err != nil {
@@ -212,23 +226,42 @@ func (t *tenantDB) apply(lim *tenant.Limits, exemplars bool) error {
 	return nil
 }
 
-// expectExemplars makes the exemplar buffer full-sized.
+// expectExemplars makes the exemplar buffer full-sized, with the window for those
+// that come late.
 func (t *tenantDB) expectExemplars() error {
 	if t.exemplars.Load() {
 		return nil
 	}
+	t.commits.Lock() // the window comes with the log for late samples, for which a commit looks
+	defer t.commits.Unlock()
+	if err := t.writable(nil); err != nil || t.exemplars.Load() {
+		return err
+	}
 	t.changing.Lock()
 	defer t.changing.Unlock()
-	if t.exemplars.Load() {
-		return nil
-	}
 	if err := os.WriteFile(filepath.Join(t.dir, exemplarsFile), nil, 0o644); err != nil {
 		return unavailable(err)
 	}
-	if err := t.apply(t.applied.Load(), true); err != nil {
-		return err
+	if err := t.apply(t.applied.Load(), true, true); err != nil {
+		return unavailable(err)
 	}
+	t.late.Store(true)
 	t.exemplars.Store(true) // not before, or others would write into the small buffer
+	return nil
+}
+
+// expectLate makes the log for late samples. The caller holds commits for
+// writing: the TSDB looks for that log when it commits.
+func (t *tenantDB) expectLate() error {
+	if t.late.Load() {
+		return nil
+	}
+	t.changing.Lock()
+	defer t.changing.Unlock()
+	if err := t.apply(t.applied.Load(), t.exemplars.Load(), true); err != nil {
+		return unavailable(err)
+	}
+	t.late.Store(true)
 	return nil
 }
 

@@ -12,6 +12,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/tsdbutil"
+	"github.com/prometheus/prometheus/tsdb/wlog"
 	"github.com/stretchr/testify/require"
 
 	"github.com/weir-metrics/weir/proto"
@@ -160,6 +162,46 @@ func TestLateSamplesOfASeriesWithTwoRecords(t *testing.T) {
 			require.Equal(t, want, n.read(team)[a.String()])
 			n.crash()
 			require.Equal(t, want, n.read(team)[a.String()])
+		})
+	}
+}
+
+// The log for late samples is made with the first of them, whatever it is that
+// comes late; and at a start when it has some.
+func TestLogForLateSamplesOnDemand(t *testing.T) {
+	a, b := metric("a"), metric("b")
+	for _, c := range []struct {
+		name string
+		late *frame
+	}{
+		{"a late sample", new(frame).series(a).float(at(-time.Minute), 2)},
+		{"of a new series, of which the block of its time may be cut", new(frame).series(b).float(at(-6*time.Minute), 2)},
+		{"a histogram", new(frame).series(b).hist(at(-6*time.Minute), tsdbutil.GenerateTestHistogram(1))},
+		{"an exemplar", new(frame).series(a).exemplar(at(-time.Minute), 2)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n := start(t, withConfig(func(cfg *Config) { cfg.BlockDuration = 10 * time.Minute }))
+			hasLog := func() bool {
+				_, err := os.Stat(filepath.Join(n.dir, team, wlog.WblDirName))
+				return err == nil
+			}
+			first := new(frame).series(a).float(at(0), 1).exemplar(at(0), 1)
+			if len(c.late.Exemplars) == 0 {
+				first = new(frame).series(a).float(at(0), 1)
+			}
+			writtenAll(t, first, n.write(team, first))
+			require.Equal(t, len(first.Exemplars) > 0, hasLog(), "the window of exemplars comes with it")
+			n.crash()
+			require.Equal(t, len(first.Exemplars) > 0, hasLog())
+			writtenAll(t, c.late, n.write(team, c.late))
+			require.True(t, hasLog())
+			want, exemplars := n.read(team), n.exemplars(team)
+			n.crash()
+			require.Equal(t, want, n.read(team))
+			require.Equal(t, exemplars, n.exemplars(team))
+			n.restart()
+			require.Equal(t, want, n.read(team))
+			writtenAll(t, c.late, n.write(team, c.late))
 		})
 	}
 }

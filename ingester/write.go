@@ -171,8 +171,13 @@ func (w *write) postpone(i uint32) {
 func (t *tenantDB) commit(ctx context.Context, app storage.AppenderTransaction) (err error) {
 	_, span := tracing.Start(ctx, "wal commit")
 	defer func() { tracing.End(span, err) }()
+	return t.logged(app.Commit)
+}
+
+// logged ends a transaction with end, which writes to the logs.
+func (t *tenantDB) logged(end func() error) (err error) {
 	defer t.survive(&err)
-	if err = app.Commit(); err == nil {
+	if err = end(); err == nil {
 		err = t.logs.err()
 	}
 	if err == nil {
@@ -262,7 +267,8 @@ func (w *write) appended(e *entry, ref storage.SeriesRef, err error, s late) {
 	case err == nil:
 		e.ref.Store(uint64(ref))
 		w.reply.Written.Add(s.counts())
-	case errors.Is(err, storage.ErrOutOfOrderSample), errors.Is(err, storage.ErrDuplicateSampleForTimestamp):
+	case errors.Is(err, storage.ErrOutOfOrderSample), errors.Is(err, storage.ErrDuplicateSampleForTimestamp),
+		errors.Is(err, storage.ErrOutOfBounds): // of a tenant that has no log for late samples yet
 		w.late = append(w.late, s)
 	case errors.Is(err, tsdb.ErrInvalidSample):
 		// The head dropped the series since we learned its reference.
