@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -26,6 +29,7 @@ const (
 type StartScenario struct {
 	Name    string
 	Tenants int
+	Idle    int // of the tenants: closed, with their samples in blocks
 	Series  int // of each tenant
 	Rounds  int
 	Set     []string // settings of weir, path=value
@@ -34,7 +38,7 @@ type StartScenario struct {
 // StartScenarios returns them at the sizes that the targets are stated for.
 func StartScenarios() []StartScenario {
 	return []StartScenario{
-		{Name: Tenants, Tenants: 10_000, Series: 100, Rounds: 10},
+		{Name: Tenants, Tenants: 10_000, Idle: 100, Series: 100, Rounds: 10},
 		{Name: Restart, Tenants: 1, Series: 1_000_000, Rounds: 20},
 	}
 }
@@ -42,7 +46,7 @@ func StartScenarios() []StartScenario {
 // Quick is a tenth of it.
 func (s StartScenario) Quick() StartScenario {
 	if s.Tenants > 1 {
-		s.Tenants /= 10
+		s.Tenants, s.Idle = s.Tenants/10, s.Idle/10
 	} else {
 		s.Series /= 10
 	}
@@ -54,8 +58,8 @@ const loaders = 4
 
 // StartMeasurement is a process before it stops and after it starts again.
 type StartMeasurement struct {
-	Scenario                 string
-	Tenants, Series, Samples int
+	Scenario                       string
+	Tenants, Idle, Series, Samples int
 
 	Steady        int64 // bytes resident, settled, with the load in memory
 	OpenFiles     int
@@ -81,11 +85,11 @@ func (m StartMeasurement) String() string {
 		return fmt.Sprintf("ready after %.1f s (%.1f CPU-s), peak %d MiB (%.2f of steady), settled %d MiB",
 			s.Ready.Seconds(), s.CPU.Seconds(), s.Peak>>20, float64(s.Peak)/float64(m.Steady), s.After>>20)
 	}
-	return fmt.Sprintf("%s: %d tenants of %d series, %d samples, %.0f samples/s\n"+
-		"  steady %d MiB (%d KiB a tenant), %d open files, %d files of %d MiB on disk\n"+
+	return fmt.Sprintf("%s: %d tenants, %d of them idle, of %d series, %d samples, %.0f samples/s\n"+
+		"  steady %d MiB (%d KiB a tenant that is open), %d open files, %d files of %d MiB on disk\n"+
 		"  stopped in %.1f s; from snapshots %s\n"+
 		"  killed; from logs %s",
-		m.Scenario, m.Tenants, m.Series, m.Samples, m.SamplesPerSec, m.Steady>>20, m.Steady>>10/int64(m.Tenants), m.OpenFiles, m.DiskFiles, m.DiskBytes>>20,
+		m.Scenario, m.Tenants, m.Idle, m.Series, m.Samples, m.SamplesPerSec, m.Steady>>20, m.Steady>>10/int64(m.Tenants-m.Idle), m.OpenFiles, m.DiskFiles, m.DiskBytes>>20,
 		m.Stop.Seconds(), started(m.AfterStop), started(m.AfterKill))
 }
 
@@ -128,17 +132,22 @@ func measureStart(ctx context.Context, cfg Config, binary string, s StartScenari
 	if err := os.Mkdir(opt.DataDir, 0o755); err != nil {
 		return m, err
 	}
+	if s.Idle > 0 {
+		if err := leaveIdle(ctx, binary, opt, s); err != nil {
+			return m, err
+		}
+	}
 	p, err := server.Start(ctx, server.Weir(), binary, opt)
 	if err != nil {
 		return m, fmt.Errorf("%w\n%s", err, server.Tail(opt.LogPath, 2<<10))
 	}
 	defer func() { p.Kill() }()
-	m = StartMeasurement{Scenario: s.Name, Tenants: s.Tenants, Series: s.Series, Samples: s.Tenants * s.Series * s.Rounds}
+	m = StartMeasurement{Scenario: s.Name, Tenants: s.Tenants, Idle: s.Idle, Series: s.Series, Samples: s.Tenants * s.Series * s.Rounds}
 	begin := time.Now()
-	if err := loadTenants(ctx, p.URL+p.Kind.WritePath, s); err != nil {
+	if err := loadTenants(ctx, p.URL+p.Kind.WritePath, s, s.Idle, s.Tenants); err != nil {
 		return m, err
 	}
-	m.SamplesPerSec = float64(m.Samples) / time.Since(begin).Seconds()
+	m.SamplesPerSec = float64((s.Tenants-s.Idle)*s.Series*s.Rounds) / time.Since(begin).Seconds()
 	time.Sleep(settle)
 	used, err := p.Usage()
 	if err != nil {
@@ -182,15 +191,58 @@ func startAgain(ctx context.Context, binary string, opt server.Options) (*server
 	return p, out, err
 }
 
-// loadTenants sends all rounds of all tenants.
-func loadTenants(ctx context.Context, url string, s StartScenario) error {
+// leaveIdle makes a data directory with the idle tenants of s, which are closed
+// after some time.
+func leaveIdle(ctx context.Context, binary string, opt server.Options, s StartScenario) error {
+	opt.ExtraArgs = append(slices.Clone(opt.ExtraArgs), "-set", "ingester.idle_timeout=1m", "-set", "ingester.maintenance_interval=1s")
+	p, err := server.Start(ctx, server.Weir(), binary, opt)
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, server.Tail(opt.LogPath, 2<<10))
+	}
+	defer p.Kill()
+	if err := loadTenants(ctx, p.URL+p.Kind.WritePath, s, 0, s.Idle); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	want := fmt.Sprintf("weir_ingester_tenants{state=\"closed\"} %d\n", s.Idle)
+	for {
+		metrics, err := get(ctx, p.URL+"/metrics")
+		if err != nil {
+			return fmt.Errorf("wait for idle tenants to be closed: %w", err)
+		}
+		if strings.Contains(metrics, want) {
+			return p.Stop(5 * time.Minute)
+		}
+		time.Sleep(time.Second)
+	}
+}
+
+func get(ctx context.Context, url string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return string(body), err
+}
+
+func tenantName(i int) string { return fmt.Sprintf("tenant-%05d", i) }
+
+// loadTenants sends all rounds of the tenants from a number to another.
+func loadTenants(ctx context.Context, url string, s StartScenario, from, to int) error {
 	var g errgroup.Group
 	g.SetLimit(loaders)
-	for i := range s.Tenants {
+	for i := from; i < to; i++ {
 		g.Go(func() error {
 			load := loadgen.DefaultConfig()
 			load.URL, load.Series, load.Rounds, load.Seed = url, s.Series, s.Rounds, uint64(i)
-			load.Headers = map[string]string{"X-Scope-OrgID": fmt.Sprintf("tenant-%05d", i)}
+			load.Headers = map[string]string{"X-Scope-OrgID": tenantName(i)}
 			if s.Tenants > 1 {
 				load.Senders = 1
 			}
