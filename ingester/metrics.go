@@ -31,10 +31,10 @@ func newMetrics(i *Ingester) *metrics {
 			return s
 		}
 	}
-	for _, st := range []state{stateClosed, stateOpen, stateFailed} {
+	for _, st := range states {
 		f.NewGaugeFunc(prometheus.GaugeOpts{
 			Name:        "weir_ingester_tenants",
-			Help:        "Tenants by the state of their TSDB: open; closed, all in blocks; failed, open and not writable.",
+			Help:        "Tenants by the state of their TSDB: open; closed, all in blocks; failed, open and not writable; broken, it cannot be opened and requests are refused.",
 			ConstLabels: prometheus.Labels{"state": st.String()},
 		}, func() float64 { return i.count(st) })
 	}
@@ -64,10 +64,6 @@ func newMetrics(i *Ingester) *metrics {
 		Name: "weir_ingester_tenants_to_open",
 		Help: "Tenants found on disk at start whose log is not replayed yet.",
 	}, func() float64 { r := i.ReplayProgress(); return float64(r.Tenants - r.TenantsDone) })
-	f.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "weir_ingester_broken_tenants",
-		Help: "Tenants on disk that could not be opened, whose requests are refused.",
-	}, func() float64 { return float64(i.count(stateBroken)) })
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "weir_ingester_replay_bytes",
 		Help: "Bytes of logs, chunk files and snapshots found on disk at start.",

@@ -56,6 +56,8 @@ const (
 	stateBroken
 )
 
+var states = []state{stateClosed, stateOpen, stateFailed, stateBroken}
+
 func (s state) String() string { return [...]string{"closed", "open", "failed", "broken"}[s] }
 
 // state of the tenant. The caller holds Ingester.mu.

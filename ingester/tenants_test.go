@@ -284,8 +284,10 @@ func TestTenantCannotBeOpened(t *testing.T) {
 	require.NoError(t, os.Rename(wal, wal+".away"))
 	require.NoError(t, os.WriteFile(wal, nil, 0o644))
 	n.run()
-	require.EqualValues(t, 1, n.count(stateBroken))
-	require.EqualValues(t, 4, n.count(stateOpen))
+	got := n.values(t)
+	for st, want := range map[string]float64{"open": 4, "closed": 0, "failed": 0, "broken": 1} {
+		require.Equal(t, want, got["tenants "+st], st)
+	}
 	require.Len(t, n.read("tenant-4"), 1)
 	broken := func(err error) {
 		t.Helper()
@@ -302,7 +304,7 @@ func TestTenantCannotBeOpened(t *testing.T) {
 	require.NoError(t, os.Remove(wal))
 	require.NoError(t, os.Rename(wal+".away", wal))
 	require.Eventually(t, func() bool { _, err := n.tryWrite("tenant-3", f); return err == nil }, 10*time.Second, 10*time.Millisecond)
-	require.Zero(t, n.count(stateBroken))
+	require.Zero(t, n.values(t)["tenants broken"])
 	require.Len(t, n.read("tenant-3")[metric("a").String()], 2)
 }
 
@@ -372,27 +374,35 @@ func TestClosedTenant(t *testing.T) {
 	require.NoError(t, n.Flush(t.Context(), team))
 }
 
+// values are those of the gauges and counters, by name, with the values of labels
+// behind it.
+func (n *node) values(t *testing.T) map[string]float64 {
+	t.Helper()
+	families, err := n.Registry.(*prometheus.Registry).Gather()
+	require.NoError(t, err)
+	out := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			name := strings.TrimPrefix(f.GetName(), "weir_ingester_")
+			for _, l := range m.GetLabel() {
+				name += " " + l.GetValue()
+			}
+			out[name] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
+		}
+	}
+	return out
+}
+
 // The gauges follow what there is.
 func TestMetrics(t *testing.T) {
 	n := start(t)
-	values := func() map[string]float64 {
-		families, err := n.Registry.(*prometheus.Registry).Gather()
-		require.NoError(t, err)
-		out := map[string]float64{}
-		for _, f := range families {
-			for _, m := range f.GetMetric() {
-				out[strings.TrimPrefix(f.GetName(), "weir_ingester_")] += m.GetGauge().GetValue() + m.GetCounter().GetValue()
-			}
-		}
-		return out
-	}
 	n.write("a", new(frame).series(metric("x")).float(at(0), 1).series(metric("y")).float(at(0), 1))
 	n.write("b", new(frame).series(metric("x")).float(at(0), 1))
 	n.write("b", new(frame).series(metric("x")).float(at(0), 1))
 	n.flush("a")
 	n.write("b", new(frame).known(metric("nobody")).float(at(0), 1))
-	got := values()
-	for name, want := range map[string]float64{"tenants": 2, "memory_series": 1, "known_series": 1, "blocks": 1, "tenants_to_open": 0, "maintenance_failures_total": 0, "late_samples_total": 1} {
+	got := n.values(t)
+	for name, want := range map[string]float64{"tenants open": 2, "tenants broken": 0, "memory_series": 1, "known_series": 1, "blocks": 1, "tenants_to_open": 0, "maintenance_failures_total": 0, "late_samples_total": 1} {
 		require.Contains(t, got, name)
 		require.Equal(t, want, got[name], name)
 	}

@@ -65,7 +65,7 @@ func TestDamage(t *testing.T) {
 				s.Again()
 			}
 			progress(t, "%s: %d files damaged, %d samples acknowledged", c.name, hit, l.ledger.count())
-			require.Contains(t, metrics(t, s), "weir_ingester_broken_tenants 0")
+			require.Contains(t, metrics(t, s), `weir_ingester_tenants{state="broken"} 0`)
 			if c.kind != "" {
 				kept, err := filepath.Glob(filepath.Join(s.DataDir(), "tsdb", "*", "damaged", "*"))
 				require.NoError(t, err)
