@@ -21,57 +21,13 @@ type metrics struct {
 
 func newMetrics(i *Ingester) *metrics {
 	f := promauto.With(i.Registry)
-	sum := func(of func(*tenantDB) float64) func() float64 {
-		return func() (s float64) {
-			for _, slot := range i.all() {
-				if t := i.openOf(slot); t != nil {
-					s += of(t)
-				}
-			}
-			return s
-		}
-	}
-	for _, st := range states {
-		f.NewGaugeFunc(prometheus.GaugeOpts{
-			Name:        "weir_ingester_tenants",
-			Help:        "Tenants by the state of their TSDB: open; closed, all in blocks; failed, open and not writable; broken, it cannot be opened and requests are refused.",
-			ConstLabels: prometheus.Labels{"state": st.String()},
-		}, func() float64 { return i.count(st) })
-	}
-	for name, of := range map[string]func(*disk) float64{
-		"size_bytes": func(d *disk) float64 { return float64(d.size.Load()) },
-		"free_bytes": func(d *disk) float64 { return float64(d.free.Load()) },
-		"level":      func(d *disk) float64 { return float64(d.level()) },
-	} {
-		f.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "weir_ingester_disk_" + name,
-			Help: "The file system of the tenants. level is 0 with room, 1 when no new series are taken, 2 when nothing is written.",
-		}, func() float64 { return of(i.disk) })
-	}
-	f.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "weir_ingester_memory_series",
-		Help: "Series in memory, over all tenants.",
-	}, sum(func(t *tenantDB) float64 { return float64(t.db.Head().NumSeries()) }))
-	f.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "weir_ingester_known_series",
-		Help: "Series whose identity is known without labels, over all tenants.",
-	}, sum(func(t *tenantDB) float64 { return float64(t.series.len()) }))
-	f.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "weir_ingester_blocks",
-		Help: "Blocks on local disk, over all tenants.",
-	}, sum(func(t *tenantDB) float64 { return float64(len(t.db.Blocks())) }))
-	f.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "weir_ingester_tenants_to_open",
-		Help: "Tenants found on disk at start whose log is not replayed yet.",
-	}, func() float64 { r := i.ReplayProgress(); return float64(r.Tenants - r.TenantsDone) })
-	f.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "weir_ingester_replay_bytes",
-		Help: "Bytes of logs, chunk files and snapshots found on disk at start.",
-	}, func() float64 { return float64(i.ReplayProgress().Bytes) })
-	f.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "weir_ingester_replayed_bytes",
-		Help: "Bytes of these that are read and in memory.",
-	}, func() float64 { return float64(i.ReplayProgress().BytesDone) })
+	i.gaugeTenants(f)
+	i.gaugeStart(f)
+	i.disk.gauge(f)
+	return newCounters(f)
+}
+
+func newCounters(f promauto.Factory) *metrics {
 	m := &metrics{
 		postponed: f.NewCounter(prometheus.CounterOpts{
 			Name: "weir_ingester_postponed_samples_total",
@@ -123,6 +79,69 @@ func newMetrics(i *Ingester) *metrics {
 		m.damagedFiles.WithLabelValues(kind)
 	}
 	return m
+}
+
+// gaugeTenants shows the tenants by their state, and what the opened ones hold.
+func (i *Ingester) gaugeTenants(f promauto.Factory) {
+	for _, st := range states {
+		f.NewGaugeFunc(prometheus.GaugeOpts{
+			Name:        "weir_ingester_tenants",
+			Help:        "Tenants by the state of their TSDB: open; closed, all in blocks; failed, open and not writable; broken, it cannot be opened and requests are refused.",
+			ConstLabels: prometheus.Labels{"state": st.String()},
+		}, func() float64 { return i.count(st) })
+	}
+	sum := func(of func(*tenantDB) float64) func() float64 {
+		return func() (s float64) {
+			for _, slot := range i.all() {
+				if t := i.openOf(slot); t != nil {
+					s += of(t)
+				}
+			}
+			return s
+		}
+	}
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "weir_ingester_memory_series",
+		Help: "Series in memory, over all tenants.",
+	}, sum(func(t *tenantDB) float64 { return float64(t.db.Head().NumSeries()) }))
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "weir_ingester_known_series",
+		Help: "Series whose identity is known without labels, over all tenants.",
+	}, sum(func(t *tenantDB) float64 { return float64(t.series.len()) }))
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "weir_ingester_blocks",
+		Help: "Blocks on local disk, over all tenants.",
+	}, sum(func(t *tenantDB) float64 { return float64(len(t.db.Blocks())) }))
+}
+
+// gaugeStart shows how far the start is.
+func (i *Ingester) gaugeStart(f promauto.Factory) {
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "weir_ingester_tenants_to_open",
+		Help: "Tenants found on disk at start whose log is not replayed yet.",
+	}, func() float64 { r := i.ReplayProgress(); return float64(r.Tenants - r.TenantsDone) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "weir_ingester_replay_bytes",
+		Help: "Bytes of logs, chunk files and snapshots found on disk at start.",
+	}, func() float64 { return float64(i.ReplayProgress().Bytes) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "weir_ingester_replayed_bytes",
+		Help: "Bytes of these that are read and in memory.",
+	}, func() float64 { return float64(i.ReplayProgress().BytesDone) })
+}
+
+// gauge shows the file system.
+func (d *disk) gauge(f promauto.Factory) {
+	for name, of := range map[string]func() float64{
+		"size_bytes": func() float64 { return float64(d.size.Load()) },
+		"free_bytes": func() float64 { return float64(d.free.Load()) },
+		"level":      func() float64 { return float64(d.level()) },
+	} {
+		f.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "weir_ingester_disk_" + name,
+			Help: "The file system of the tenants. level is 0 with room, 1 when no new series are taken, 2 when nothing is written.",
+		}, of)
+	}
 }
 
 // count returns how many tenants are in a state.
