@@ -48,6 +48,36 @@ func runAll(ctx context.Context, cfg Config, flags map[string]string, log *log, 
 	if err != nil {
 		return err
 	}
+	c := newComponents(ctx, cfg, settings, spans, log, reg)
+	self := newSelfMetrics(cfg.SelfMetrics, instance, reg, log.component("self metrics"), c.receiver.WriteV2)
+	servers, err := newServers(cfg.HTTP, listener, c.api, log, reg)
+	if err != nil {
+		return err
+	}
+
+	var parts []part
+	if spans != nil {
+		parts = append(parts, part{"tracing", spans.run})
+	}
+	parts = append(parts, part{"overload", c.guard.Run}, part{"ingester", c.ingester.Run})
+	parts = append(parts, servers...)
+	parts = append(parts, part{"self metrics", func(ctx context.Context) error {
+		return greet(ctx, c.ingester.Ready, self, func() { sayHello(cfg, listener.Addr(), stdout, log.Logger) })
+	}})
+	err = runParts(ctx, log.Logger, parts)
+	log.Info("stopped")
+	return err
+}
+
+// components of the target "all", each made of those before it.
+type components struct {
+	guard    *overload.Guard
+	ingester *ingester.Ingester
+	receiver *receiver.Receiver
+	api      *api.API
+}
+
+func newComponents(ctx context.Context, cfg Config, settings api.Settings, spans *tracer, log *log, reg *prometheus.Registry) components {
 	tenants := tenant.Resolver{Mode: cfg.Auth.Mode}
 	limits := func(string) *tenant.Limits { return &cfg.Limits }
 
@@ -81,31 +111,24 @@ func runAll(ctx context.Context, cfg Config, flags map[string]string, log *log, 
 		Settings:    settings,
 		TenantStats: func() any { return ing.Tenants() },
 	})
-	self := newSelfMetrics(cfg.SelfMetrics, instance, reg, log.component("self metrics"), recv.WriteV2)
-	opened := newConnectionMetrics(reg)
+	return components{guard, ing, recv, surface}
+}
 
-	var parts []part
-	if spans != nil {
-		parts = append(parts, part{"tracing", spans.run})
+// newServers returns the server of listener and, where there is to be one, that of
+// the admin listener.
+func newServers(cfg HTTPConfig, listener net.Listener, surface *api.API, log *log, reg *prometheus.Registry) ([]part, error) {
+	opened := newConnectionMetrics(reg)
+	data := server{opened.bound("http", listener, cfg.MaxConnections), surface.Handler(), log.component("http")}
+	parts := []part{{"http", data.run}}
+	if cfg.AdminListen == "" {
+		return parts, nil
 	}
-	parts = append(parts,
-		part{"overload", guard.Run},
-		part{"ingester", ing.Run},
-		part{"http", server{opened.bound("http", listener, cfg.HTTP.MaxConnections), surface.Handler(), log.component("http")}.run},
-	)
-	if cfg.HTTP.AdminListen != "" {
-		admin, err := listen("-admin.listen", cfg.HTTP.AdminListen)
-		if err != nil {
-			return err
-		}
-		parts = append(parts, part{"admin http", server{opened.bound("admin", admin, cfg.HTTP.MaxConnections), surface.AdminHandler(), log.component("admin http")}.run})
+	adminListener, err := listen("-admin.listen", cfg.AdminListen)
+	if err != nil {
+		return nil, err
 	}
-	parts = append(parts, part{"self metrics", func(ctx context.Context) error {
-		return greet(ctx, ing.Ready, self, func() { sayHello(cfg, listener.Addr(), stdout, log.Logger) })
-	}})
-	err = runParts(ctx, log.Logger, parts)
-	log.Info("stopped")
-	return err
+	admin := server{opened.bound("admin", adminListener, cfg.MaxConnections), surface.AdminHandler(), log.component("admin http")}
+	return append(parts, part{"admin http", admin.run}), nil
 }
 
 // readyPoll is how long a newcomer may wait for the banner after weir is ready.
