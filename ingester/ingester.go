@@ -8,8 +8,9 @@
 //	slot.go      a tenant's place: closed, open, failed, removed; from one to another
 //	tenantdb.go  one tenant's opened TSDB: open, limits, close
 //	replay.go    opening all tenants at start, within memory, with progress
-//	repair.go    what is damaged on disk is set aside first; logfile.go and
-//	             chunkfile.go check files, wbl.go rewrites the out-of-order log
+//	repair.go    what is damaged on disk is set aside first; mend.go makes logs whole,
+//	             logfile.go and chunkfile.go check files, wbl.go rewrites the
+//	             out-of-order log
 //	closing.go   the snapshot that a TSDB leaves, and when it is trusted
 //	logs.go      noticing that a log cannot be written; sync.go forces it to the disk
 //	disk.go      how full the disk is, and what is then refused
