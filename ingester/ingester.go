@@ -5,7 +5,8 @@
 //	late.go      samples that repeat, contradict or come late; past.go reads for it
 //	exemplars.go exemplars of series
 //	series.go    the table of identities
-//	slot.go      a tenant's place: closed, open, failed, removed; from one to another
+//	slot.go      a tenant's place: closed, open, failed, removed; opening and healing it
+//	retire.go    closing unused tenants, removing those of which nothing is left
 //	tenantdb.go  one tenant's opened TSDB: open, limits, close
 //	replay.go    opening all tenants at start, within memory, with progress
 //	repair.go    what is damaged on disk is set aside first; mend.go makes logs whole,
