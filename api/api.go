@@ -73,7 +73,7 @@ func DefaultConfig() Config {
 		MaxChunkBytes:      4 << 30,         // read by one query, encoded
 		MaxResults:         100_000,         // series, label names or values listed in one answer; more are cut
 		MaxResponseBytes:   256 << 20,       // of an answer, as JSON, about, or of one to a remote read
-		CORSOrigin:         ".*",            // origins whose scripts may read answers, a regular expression
+		CORSOrigin:         "",              // origins whose scripts may read answers, a regular expression; "": none
 		Features:           []string{},      // experimental parts of PromQL, see features.go
 	}
 }

@@ -75,7 +75,8 @@ func TestHead(t *testing.T) {
 
 func TestCrossOrigin(t *testing.T) {
 	const headers, methods, expose, allow = "Access-Control-Allow-Headers", "Access-Control-Allow-Methods", "Access-Control-Expose-Headers", "Access-Control-Allow-Origin"
-	anybody := newServer(t, noDBs)
+	nobody := newServer(t, noDBs)
+	anybody := newServer(t, noDBs, func(s *server) { s.cfg.CORSOrigin = ".*" })
 	some := newServer(t, noDBs, func(s *server) { s.cfg.CORSOrigin = `https?://(.*\.)?example\.com` })
 	for _, tc := range []struct {
 		name, origin, want string
@@ -99,6 +100,14 @@ func TestCrossOrigin(t *testing.T) {
 				}
 			}
 		})
+	}
+	for _, method := range []string{"GET", "OPTIONS"} {
+		w := nobody.do(t, method, "/api/v1/query?query=1", nil, "Origin", "http://a.com")
+		require.Equal(t, map[string]int{"GET": 200, "OPTIONS": 204}[method], w.Code)
+		for _, header := range []string{headers, methods, expose, allow} {
+			require.NotContains(t, w.Header(), header, "by default")
+		}
+		require.NotContains(t, w.Header().Values("Vary"), "Origin")
 	}
 	w := anybody.do(t, "OPTIONS", "/api/v1/query", nil, "Origin", "http://a.com", tenant.Header, "")
 	require.Equal(t, 204, w.Code, "browsers ask before they show who they are")
