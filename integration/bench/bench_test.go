@@ -3,6 +3,7 @@ package bench
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -56,4 +57,21 @@ func TestSelect(t *testing.T) {
 	require.Equal(t, Cardinality, got[0].Name)
 	_, err = Select(Scenarios(), name, []string{"steady"})
 	require.ErrorContains(t, err, `"steady"`)
+}
+
+func TestStartsOverBudget(t *testing.T) {
+	fine := Started{Ready: time.Minute, Peak: 130 << 20}
+	for _, c := range []struct {
+		name string
+		m    StartMeasurement
+		over int
+	}{
+		{"one tenant", StartMeasurement{Tenants: 1, Steady: 100 << 20, AfterStop: fine, AfterKill: fine}, 0},
+		{"slow", StartMeasurement{Tenants: 1, Steady: 100 << 20, AfterStop: fine, AfterKill: Started{Ready: time.Minute + 1}}, 1},
+		{"large while it starts", StartMeasurement{Tenants: 1, Steady: 100 << 20, AfterStop: Started{Peak: 131 << 20}, AfterKill: Started{Peak: 131 << 20}}, 2},
+		{"many tenants", StartMeasurement{Tenants: 101, Idle: 1, Steady: 100 << 20, AfterStop: fine, AfterKill: Started{Ready: time.Hour}}, 0},
+		{"many large tenants", StartMeasurement{Tenants: 101, Idle: 2, Steady: 100 << 20, AfterStop: fine, AfterKill: fine}, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) { require.Len(t, c.m.missed(), c.over) })
+	}
 }

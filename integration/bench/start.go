@@ -93,24 +93,53 @@ func (m StartMeasurement) String() string {
 		m.Stop.Seconds(), started(m.AfterStop), started(m.AfterKill))
 }
 
-// RunStarts measures scenarios, once each.
-func RunStarts(ctx context.Context, cfg Config, scenarios []StartScenario, progress io.Writer) error {
+// What a start may take, and a tenant that is open.
+const (
+	mostReady  = time.Minute // of one tenant of 1 M series
+	mostPeak   = 1.3         // of what was resident before
+	mostTenant = 1 << 20     // bytes resident
+)
+
+// missed says which of these m is over.
+func (m StartMeasurement) missed() (over []string) {
+	if each := m.Steady / int64(m.Tenants-m.Idle); m.Tenants > 1 && each > mostTenant {
+		over = append(over, fmt.Sprintf("%d KiB a tenant, at most %d", each>>10, mostTenant>>10))
+	}
+	for how, s := range map[string]Started{"from snapshots": m.AfterStop, "from logs": m.AfterKill} {
+		if m.Tenants == 1 && s.Ready > mostReady {
+			over = append(over, fmt.Sprintf("ready after %s %s, at most %s", s.Ready, how, mostReady))
+		}
+		if peak := float64(s.Peak) / float64(m.Steady); peak > mostPeak {
+			over = append(over, fmt.Sprintf("peak %.2f of steady %s, at most %.2f", peak, how, mostPeak))
+		}
+	}
+	return over
+}
+
+// RunStarts measures scenarios, once each, and reports whether none took more than
+// it may.
+func RunStarts(ctx context.Context, cfg Config, scenarios []StartScenario, progress io.Writer) (holds bool, err error) {
 	root, err := server.Root()
 	if err != nil {
-		return err
+		return false, err
 	}
 	binary, err := server.Ensure(ctx, server.Weir(), root, cfg.BinDir, progress)
 	if err != nil {
-		return err
+		return false, err
 	}
+	holds = true
 	for _, s := range scenarios {
 		m, err := measureStart(ctx, cfg, binary, s)
 		if err != nil {
-			return fmt.Errorf("%s: %w", s.Name, err)
+			return false, fmt.Errorf("%s: %w", s.Name, err)
 		}
 		fmt.Fprintln(progress, m)
+		for _, over := range m.missed() {
+			fmt.Fprintf(progress, "  FAIL: %s\n", over)
+			holds = false
+		}
 	}
-	return nil
+	return holds, nil
 }
 
 func measureStart(ctx context.Context, cfg Config, binary string, s StartScenario) (m StartMeasurement, err error) {

@@ -9,6 +9,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -28,6 +29,8 @@ func main() {
 		os.Exit(1)
 	}
 }
+
+var errOverBudget = errors.New("the budget does not hold")
 
 func run(ctx context.Context) error {
 	cfg := bench.Config{}
@@ -55,7 +58,11 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("-scenarios: %w", err)
 	}
 	if len(starts) > 0 {
-		if err := runStarts(ctx, cfg, starts, quick); err != nil || len(loads) == 0 {
+		holds, err := runStarts(ctx, cfg, starts, quick)
+		if err == nil && check && !holds {
+			err = errOverBudget
+		}
+		if err != nil || len(loads) == 0 {
 			return err
 		}
 	}
@@ -75,7 +82,7 @@ func run(ctx context.Context) error {
 		}
 	}
 	if runErr == nil && check && !holds {
-		return fmt.Errorf("the budget does not hold")
+		return errOverBudget
 	}
 	return runErr
 }
@@ -92,10 +99,10 @@ func split(names []string) (loads, starts []string) {
 	return loads, starts
 }
 
-func runStarts(ctx context.Context, cfg bench.Config, names []string, quick bool) error {
+func runStarts(ctx context.Context, cfg bench.Config, names []string, quick bool) (holds bool, err error) {
 	scenarios, err := bench.Select(bench.StartScenarios(), func(s bench.StartScenario) string { return s.Name }, names)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if quick {
 		for i, s := range scenarios {
