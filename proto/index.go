@@ -12,9 +12,18 @@ const indexPage = 64
 // Reading may run concurrently, adding not.
 type Index struct {
 	pages []*[indexPage]Hash
-	slots []uint32 // number+1 of a hash, 0: free; a power of two, at most half full
+	slots []slot // a power of two, at most half full
 	n     uint32
 }
+
+// slot refers to a hash. The tag, which is a part of it, spares whoever looks for
+// another one a look at its page, which is seldom in a cache.
+type slot struct {
+	next uint32 // number+1 of the hash, 0: free
+	tag  uint32
+}
+
+func tagOf(h Hash) uint32 { return uint32(h.Hi) }
 
 // Len is the number of hashes added.
 func (x *Index) Len() int { return int(x.n) }
@@ -32,14 +41,14 @@ func (x *Index) Find(h Hash) (uint32, bool) {
 	if len(x.slots) == 0 {
 		return 0, false
 	}
-	mask := uint64(len(x.slots) - 1)
+	mask, tag := uint64(len(x.slots)-1), tagOf(h)
 	for p := h.Lo & mask; ; p = (p + 1) & mask {
 		s := x.slots[p]
-		if s == 0 {
+		if s.next == 0 {
 			return 0, false
 		}
-		if x.At(s-1) == h {
-			return s - 1, true
+		if s.tag == tag && x.At(s.next-1) == h {
+			return s.next - 1, true
 		}
 	}
 }
@@ -47,7 +56,7 @@ func (x *Index) Find(h Hash) (uint32, bool) {
 // Add adds h, which must not be in x yet, and returns its number.
 func (x *Index) Add(h Hash) uint32 {
 	if 2*int(x.n+1) > len(x.slots) {
-		x.slots = make([]uint32, max(16, 2*len(x.slots)))
+		x.slots = make([]slot, max(16, 2*len(x.slots)))
 		for i := range x.n {
 			x.place(x.At(i), i)
 		}
@@ -65,8 +74,8 @@ func (x *Index) Add(h Hash) uint32 {
 func (x *Index) place(h Hash, i uint32) {
 	mask := uint64(len(x.slots) - 1)
 	p := h.Lo & mask
-	for x.slots[p] != 0 {
+	for x.slots[p].next != 0 {
 		p = (p + 1) & mask
 	}
-	x.slots[p] = i + 1
+	x.slots[p] = slot{next: i + 1, tag: tagOf(h)}
 }

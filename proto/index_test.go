@@ -10,11 +10,11 @@ import (
 )
 
 // TestIndex compares an Index with a map. Most hashes agree in the bits that
-// choose a slot, so that they crowd.
+// choose a slot, so that they crowd, and many in what a slot has of them.
 func TestIndex(t *testing.T) {
 	hash := rapid.Custom(func(t *rapid.T) proto.Hash {
 		return proto.Hash{
-			Hi: uint64(rapid.IntRange(0, 20).Draw(t, "hi")),
+			Hi: uint64(rapid.IntRange(0, 20).Draw(t, "hi")) << rapid.SampledFrom([]int{0, 32}).Draw(t, "high"),
 			Lo: uint64(rapid.IntRange(0, 3).Draw(t, "lo"))<<rapid.SampledFrom([]int{0, 1, 4, 8, 32, 60}).Draw(t, "shift") + uint64(rapid.SampledFrom([]int{0, 15, -1}).Draw(t, "base")),
 		}
 	})

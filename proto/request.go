@@ -321,6 +321,11 @@ func (r *Request) AppendLabels(dst []labels.Label, s *Series) ([]labels.Label, R
 	}
 	b := r.labelBytes(s)
 	for p := 0; p < len(b); {
+		if l, n := usualLabel(b[p:]); n > 0 {
+			dst = append(dst, l)
+			p += n
+			continue
+		}
 		var f field
 		if p = f.next(b, p); p < 0 {
 			return dst, LabelsMalformed
@@ -332,6 +337,21 @@ func (r *Request) AppendLabels(dst []labels.Label, s *Series) ([]labels.Label, R
 		dst = append(dst, l)
 	}
 	return dst, OK
+}
+
+// usualLabel reads the label that b begins with, and returns the bytes it takes,
+// if it lies there as nearly all do: the name, then the value, both shorter than
+// 128 bytes.
+func usualLabel(b []byte) (l labels.Label, n int) {
+	const label, name, value = 1<<3 | wireBytes, 1<<3 | wireBytes, 2<<3 | wireBytes
+	if len(b) < 4 || b[0] != label || b[1] >= 0x80 || b[2] != name || b[3] >= 0x80 {
+		return l, 0
+	}
+	end, nameEnd := 2+int(b[1]), 4+int(b[3])
+	if end > len(b) || nameEnd+2 > end || b[nameEnd] != value || b[nameEnd+1] >= 0x80 || nameEnd+2+int(b[nameEnd+1]) != end {
+		return l, 0
+	}
+	return labels.Label{Name: view(b[4:nameEnd]), Value: view(b[nameEnd+2 : end])}, end
 }
 
 func readLabel(b []byte) (l labels.Label, ok bool) {
