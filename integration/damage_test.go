@@ -1,6 +1,9 @@
 package integration
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -11,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/prometheus/tsdb/wlog"
 	"github.com/stretchr/testify/require"
 
 	"github.com/weir-metrics/weir/integration/harness"
@@ -24,7 +28,6 @@ func TestDamage(t *testing.T) {
 	if harness.Against() != "weir" {
 		t.Skip("peers make no such promise")
 	}
-	flip := func(r *rand.Rand, b []byte) []byte { b[r.IntN(len(b))] ^= 1 << r.IntN(8); return b }
 	cut := func(r *rand.Rand, b []byte) []byte { return b[:r.IntN(len(b))] }
 	for _, c := range []struct {
 		name     string
@@ -75,6 +78,29 @@ func TestDamage(t *testing.T) {
 			s.Stop()
 		})
 	}
+}
+
+// flip changes a bit of a log that means something: three in the header of a record
+// do not, and no reader looks at them.
+func flip(r *rand.Rand, b []byte) []byte {
+	for {
+		changed := bytes.Clone(b)
+		changed[r.IntN(len(b))] ^= 1 << r.IntN(8)
+		if records(changed) != records(b) {
+			return changed
+		}
+	}
+}
+
+// records is a hash of what a log can be read as, and of how that ends.
+func records(b []byte) [sha256.Size]byte {
+	h := sha256.New()
+	r := wlog.NewReader(bytes.NewReader(b))
+	for r.Next() {
+		fmt.Fprintf(h, "%d:%s", len(r.Record()), r.Record())
+	}
+	fmt.Fprint(h, r.Err())
+	return [sha256.Size]byte(h.Sum(nil))
 }
 
 // damageTenants changes the largest matching file of every tenant and returns how
