@@ -130,7 +130,7 @@ type BuildInfo struct {
 type Deps struct {
 	Querier *querier.Querier
 	Engine  promql.QueryEngine // see NewEngine
-	Tenants tenant.Resolver
+	Tenants *tenant.Directory
 	Writer  http.Handler // remote write; it finds the tenant and answers by itself
 	OTLP    http.Handler // OTLP metrics; so does it
 

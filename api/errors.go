@@ -26,6 +26,7 @@ const statusClientClosedRequest = 499
 var (
 	errBadData         = errorType{"bad_data", http.StatusBadRequest}
 	errUnauthenticated = errorType{"unauthenticated", http.StatusUnauthorized}
+	errForbidden       = errorType{"forbidden", http.StatusForbidden}
 	errNotFound        = errorType{"not_found", http.StatusNotFound}
 	errNotAcceptable   = errorType{"not_acceptable", http.StatusNotAcceptable}
 	errConflict        = errorType{"conflict", http.StatusConflict}
@@ -45,6 +46,7 @@ var errorTypes = map[proto.Kind]errorType{
 	proto.KindTooLarge:        errExecution, // a query that needs more than it may
 	proto.KindUnsupported:     errNotAcceptable,
 	proto.KindUnauthenticated: errUnauthenticated,
+	proto.KindForbidden:       errForbidden,
 	proto.KindConflict:        errConflict,
 	proto.KindLimit:           errTooManyRequests,
 	proto.KindUnavailable:     errUnavailable,

@@ -42,7 +42,7 @@ func (a *API) federate(ctx context.Context, w http.ResponseWriter, r *request) e
 	format := expfmt.NegotiateAccept(r.Header, federationFormats...)
 	e := newEncoder(&body{w: w, status: http.StatusOK, contentType: string(format), gzip: acceptsGzip(r.Header)})
 	if err := writeFamilies(expfmt.NewEncoder(e, format), newest, abilityOf(format)); err != nil {
-		a.Logger.Debug("federation not sent", "tenant", r.tenantID, "err", err)
+		a.Logger.Debug("federation not sent", "tenant", r.who.Tenant, "err", err)
 	}
 	a.finish(e, r.Request)
 	return nil
@@ -78,7 +78,7 @@ func whole(n float64) bool { return n >= 0 && n < 1<<53 && n == math.Trunc(n) }
 // of sets, by metric name. Series that end in a staleness marker have none, for
 // scrapers cannot read it.
 func (a *API) newest(ctx context.Context, r *request, sets [][]*labels.Matcher, mint, maxt int64) (promql.Vector, error) {
-	q, err := a.Querier.Queryable(r.tenantID).Querier(mint, maxt)
+	q, err := a.Querier.Queryable(r.who.Tenant).Querier(mint, maxt)
 	if err != nil {
 		return nil, err
 	}

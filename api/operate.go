@@ -35,12 +35,12 @@ func (a *API) buildInfo() any {
 
 // flushOwn cuts blocks of the tenant who asks.
 func (a *API) flushOwn(w http.ResponseWriter, r *http.Request) {
-	tenantID, err := a.Tenants.Resolve(r.Header)
+	who, err := a.Tenants.Authenticate(r, tenant.ScopeWrite)
 	if err != nil {
 		a.fail(w, r, "", err)
 		return
 	}
-	a.flush(w, r, tenantID)
+	a.flush(w, r, who.Tenant)
 }
 
 // flushAny cuts blocks of the tenant in the parameter of that name, or of all.

@@ -14,14 +14,15 @@ import (
 
 	"github.com/weir-metrics/weir/overload"
 	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/tenant"
 	"github.com/weir-metrics/weir/tracing"
 )
 
 // request is a read being answered.
 type request struct {
 	*http.Request
-	tenantID string
-	closers  []func()
+	who     tenant.Identity
+	closers []func()
 }
 
 // whenDone has f called after the answer is encoded, or when there is none: an
@@ -84,27 +85,27 @@ func (a *API) serve(f serveFunc) http.HandlerFunc {
 // serveBody makes a handler of f, which reads the body.
 func (a *API) serveBody(f serveFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, hr *http.Request) {
-		tenantID, err := a.Tenants.Resolve(hr.Header)
+		who, err := a.Tenants.Authenticate(hr, tenant.ScopeRead)
 		if err == nil {
 			err = a.ready()
 		}
 		var hold overload.Hold
 		if err == nil {
-			hold, err = a.Budget.Enter(tenantID)
+			hold, err = a.Budget.Enter(who.Tenant)
 		}
 		defer hold.Leave()
-		tracing.SetTenant(hr.Context(), tenantID)
+		tracing.SetTenant(hr.Context(), who.Tenant)
 		if err != nil {
-			a.fail(w, hr, tenantID, err)
+			a.fail(w, hr, who.Tenant, err)
 			return
 		}
-		a.Usage.Known(tenantID).Query() // a reader can make up tenants
+		a.Usage.Known(who.Tenant).Query() // a reader can make up tenants
 		ctx, cancel := context.WithTimeout(hr.Context(), a.cfg.Timeout)
 		defer cancel()
-		r := &request{Request: hr, tenantID: tenantID}
+		r := &request{Request: hr, who: who}
 		defer r.close()
 		if err := f(ctx, w, r); err != nil {
-			a.fail(w, hr, tenantID, err)
+			a.fail(w, hr, who.Tenant, err)
 		}
 	}
 }

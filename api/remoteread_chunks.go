@@ -26,7 +26,7 @@ func (a *API) streamChunks(ctx context.Context, w http.ResponseWriter, r *reques
 	out := &stream{w: w, left: a.cfg.MaxResponseBytes, check: ctx.Err, overBudget: a.overBudget}
 	out.frames = remote.NewChunkedWriter(w, out)
 	for i, s := range selections {
-		if err := a.streamSelection(ctx, out, r.tenantID, int64(i), s); err != nil {
+		if err := a.streamSelection(ctx, out, r.who.Tenant, int64(i), s); err != nil {
 			if !out.started {
 				return err
 			}
@@ -56,7 +56,7 @@ func (a *API) cutOff(ctx context.Context, r *request, err error) {
 	e := classify(ctx, err)
 	a.metrics.cutReads.WithLabelValues(e.typ.name).Inc()
 	if e.typ != errClientGone {
-		a.Logger.Warn("remote read cut off", "tenant", r.tenantID, "path", r.URL.Path, "err", err)
+		a.Logger.Warn("remote read cut off", "tenant", r.who.Tenant, "path", r.URL.Path, "err", err)
 	}
 	panic(http.ErrAbortHandler)
 }

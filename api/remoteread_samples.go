@@ -22,7 +22,7 @@ func (a *API) sendSamples(ctx context.Context, w http.ResponseWriter, r *request
 	)
 	for _, s := range selections {
 		start := len(message)
-		if message, err = a.appendResult(ctx, message, r.tenantID, s); err != nil {
+		if message, err = a.appendResult(ctx, message, r.who.Tenant, s); err != nil {
 			return err
 		}
 		message = delimit(message, start, fieldResults)

@@ -166,7 +166,7 @@ func newServer(t testing.TB, change ...func(*server)) *server {
 	s.deps = api.Deps{
 		Settings:    api.Settings{YAML: "target: all\n", Flags: map[string]string{"target": "all"}, Retention: 15 * 24 * time.Hour},
 		Querier:     querier.New(s.source),
-		Tenants:     tenant.Resolver{Mode: tenant.ModeHeader},
+		Tenants:     tenant.NewDirectory(tenant.ModeHeader, tenant.DefaultSettings()),
 		Writer:      http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusNoContent) }),
 		OTLP:        http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusOK) }),
 		Flush:       func(_ context.Context, tenantID string) error { s.flushed = append(s.flushed, tenantID); return nil },

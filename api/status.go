@@ -141,7 +141,7 @@ func (a *API) statusTSDB(_ context.Context, r *request) (answer, error) {
 	case limit > maxRanks:
 		return answer{}, badData(fmt.Errorf("limit must not exceed %d", maxRanks))
 	}
-	stats, err := a.Storage.HeadStats(r.tenantID, limit)
+	stats, err := a.Storage.HeadStats(r.who.Tenant, limit)
 	if err != nil {
 		return answer{}, err
 	}
@@ -170,7 +170,7 @@ func ranking(stats []tsdbindex.Stat) []rank {
 
 // statusBlocks lists the tenant's blocks on disk.
 func (a *API) statusBlocks(_ context.Context, r *request) (answer, error) {
-	blocks, err := a.Storage.Blocks(r.tenantID)
+	blocks, err := a.Storage.Blocks(r.who.Tenant)
 	if err != nil {
 		return answer{}, err
 	}

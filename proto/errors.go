@@ -22,6 +22,8 @@ const (
 	KindUnsupported
 	// KindUnauthenticated is a request without a usable tenant or credential.
 	KindUnauthenticated
+	// KindForbidden is a request whose credential does not allow it.
+	KindForbidden
 	// KindConflict contradicts what is already stored.
 	KindConflict
 	// KindLimit is refused by a quota; the same request may succeed later.

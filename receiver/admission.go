@@ -12,11 +12,23 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/relabel"
 	"github.com/weir-metrics/weir/tenant"
 )
 
+// A policy is all that an admission depends on but the labels: one version of the
+// tenant's settings, and what is bound to the credential. Equal policies are the
+// same version.
+type policy struct {
+	set   *tenant.Settings
+	bound *tenant.BoundLabels
+	rules *relabel.Rules // of the credential
+}
+
+func (p policy) limits() *tenant.Limits { return &p.set.Limits }
+
 // A verdict is what becomes of a series: the outcome of admit for its label
-// bytes under one version of the tenant's limits. A refusal is a verdict like
+// bytes under one policy. A refusal is a verdict like
 // any other. All but handle and metadata never change.
 type verdict struct {
 	id       proto.Hash    // identity of the canonical labels; only if admitted
@@ -120,35 +132,46 @@ func quote(s string) string {
 	return fmt.Sprintf("%q", s)
 }
 
+// admissionsKey tells admissions apart: those of a tenant, and of each of its
+// credentials that something is bound to.
+type admissionsKey struct{ tenant, credential string }
+
+func keyOf(who *tenant.Identity) admissionsKey {
+	if who.Bound == nil && who.Rules == nil {
+		return admissionsKey{tenant: who.Tenant}
+	}
+	return admissionsKey{who.Tenant, who.Credential}
+}
+
 // admissions are the verdicts of one tenant, in two generations: when the
 // current one is full it becomes the old one, and what is still asked for moves
 // back. So the table is bounded, and forgets series that are gone. Verdicts
-// passed under other limits are dropped as a whole.
+// passed under another policy are dropped as a whole.
 type admissions struct {
 	seed       uint64 // of the tenant's hashes
 	maxEntries int    // of one generation
 
 	mu       sync.RWMutex
-	limits   *tenant.Limits // guarded by mu; the version the verdicts were passed under
-	cur, old *generation    // guarded by mu
+	policy   policy      // guarded by mu; the one the verdicts were passed under
+	cur, old *generation // guarded by mu
 }
 
 func newAdmissions(seed uint64, maxEntries int) *admissions {
 	return &admissions{seed: seed, maxEntries: maxEntries, cur: new(generation), old: new(generation)}
 }
 
-// under makes lim the limits in force. Verdicts of other limits are forgotten.
-func (a *admissions) under(lim *tenant.Limits) {
+// under makes p the policy in force. Verdicts of other policies are forgotten.
+func (a *admissions) under(p policy) {
 	a.mu.RLock()
-	same := a.limits == lim
+	same := a.policy == p
 	a.mu.RUnlock()
 	if same {
 		return
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.limits != lim {
-		a.limits, a.cur, a.old = lim, new(generation), new(generation)
+	if a.policy != p {
+		a.policy, a.cur, a.old = p, new(generation), new(generation)
 	}
 }
 
@@ -171,11 +194,11 @@ func (a *admissions) find(key proto.Hash, next *uint32) (v *verdict, old bool) {
 	return nil, false
 }
 
-// insert keeps a verdict passed under lim, and returns the place to use, which
+// insert keeps a verdict passed under p, and returns the place to use, which
 // may be the one that another request inserted. The caller holds mu for writing.
-func (a *admissions) insert(lim *tenant.Limits, key, id proto.Hash, reason proto.Reason, handle, metadata uint32) *verdict {
-	if a.limits != lim {
-		// The limits changed while this request was being decided: its verdicts
+func (a *admissions) insert(p policy, key, id proto.Hash, reason proto.Reason, handle, metadata uint32) *verdict {
+	if a.policy != p {
+		// The settings changed while this request was being decided: its verdicts
 		// hold for itself, but not for the next one.
 		return new(verdict).set(id, reason, handle, metadata)
 	}

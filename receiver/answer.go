@@ -28,6 +28,7 @@ var statuses = map[proto.Kind]int{
 	proto.KindTooLarge:        http.StatusRequestEntityTooLarge,
 	proto.KindUnsupported:     http.StatusUnsupportedMediaType,
 	proto.KindUnauthenticated: http.StatusUnauthorized,
+	proto.KindForbidden:       http.StatusForbidden,
 	proto.KindConflict:        http.StatusBadRequest,
 	proto.KindLimit:           http.StatusTooManyRequests,
 	proto.KindUnavailable:     http.StatusServiceUnavailable,

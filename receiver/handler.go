@@ -11,6 +11,7 @@ import (
 
 	"github.com/weir-metrics/weir/overload"
 	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/tenant"
 	"github.com/weir-metrics/weir/tracing"
 )
 
@@ -30,7 +31,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		r.answer(w, hr, v, "", nil, err)
 		return
 	}
-	tenantID, err := r.Tenants.Resolve(hr.Header)
+	who, err := r.Tenants.Authenticate(hr, tenant.ScopeWrite)
 	if err != nil {
 		r.answer(w, hr, v, "", nil, err)
 		return
@@ -39,10 +40,11 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	defer cancel()
 	req := newRequest()
 	defer req.release()
-	if err = r.read(w, hr, enc, tenantID, req); err == nil {
-		err = r.write(ctx, tenantID, v, req, r.cfg.MaxSeries)
+	r.begin(req, who)
+	if err = r.read(w, hr, enc, req); err == nil {
+		err = r.write(ctx, v, req, r.cfg.MaxSeries)
 	}
-	r.answer(w, hr, v, tenantID, req, err)
+	r.answer(w, hr, v, who.Tenant, req, err)
 }
 
 const (
@@ -137,11 +139,11 @@ func only(h http.Header, name string) (string, error) {
 // read takes the tenant's share of what may be in flight, reads the body, and
 // decodes it into req.decoded. Sizes are checked, and taken from req.hold, before
 // memory is taken for them.
-func (r *Receiver) read(w http.ResponseWriter, hr *http.Request, enc encoding, tenantID string, req *request) (err error) {
-	tracing.SetTenant(hr.Context(), tenantID)
+func (r *Receiver) read(w http.ResponseWriter, hr *http.Request, enc encoding, req *request) (err error) {
+	tracing.SetTenant(hr.Context(), req.who.Tenant)
 	_, span := tracing.Start(hr.Context(), "receive")
 	defer func() { tracing.End(span, err) }()
-	if req.hold, err = r.Budget.Enter(tenantID); err != nil {
+	if req.hold, err = r.Budget.Enter(req.who.Tenant); err != nil {
 		return err
 	}
 	limit := r.cfg.MaxRequestBytes

@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
 
 	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/tenant"
 )
 
 // OTLPConfig says how OTLP metrics become series. The settings but the last two
@@ -116,10 +117,12 @@ var otlp = endpoint{
 
 func (r *Receiver) serveOTLP(w http.ResponseWriter, hr *http.Request) {
 	a := otlpAnswer{ct: typeJSON}
+	var who tenant.Identity
 	ct, enc, err := negotiateOTLP(hr.Header)
 	if err == nil {
 		a.ct = ct
-		a.tenantID, err = r.Tenants.Resolve(hr.Header)
+		who, err = r.Tenants.Authenticate(hr, tenant.ScopeWrite)
+		a.tenantID = who.Tenant
 	}
 	if err != nil {
 		r.answerOTLP(w, hr, &a, err)
@@ -129,8 +132,9 @@ func (r *Receiver) serveOTLP(w http.ResponseWriter, hr *http.Request) {
 	defer cancel()
 	a.req = newRequest()
 	defer a.req.release()
-	if err = r.read(w, hr, enc, a.tenantID, a.req); err == nil {
-		a.refused, err = r.writeOTLP(ctx, a.tenantID, ct, a.req)
+	r.begin(a.req, who)
+	if err = r.read(w, hr, enc, a.req); err == nil {
+		a.refused, err = r.writeOTLP(ctx, ct, a.req)
 	}
 	r.answerOTLP(w, hr, &a, err)
 }
@@ -180,7 +184,7 @@ func (r *Receiver) decodeOTLP(ct string, req *request) (pmetric.Metrics, error) 
 
 // writeOTLP stores the request and returns how many of its data points were
 // refused.
-func (r *Receiver) writeOTLP(ctx context.Context, tenantID, ct string, req *request) (refused int, err error) {
+func (r *Receiver) writeOTLP(ctx context.Context, ct string, req *request) (refused int, err error) {
 	md, err := r.decodeOTLP(ct, req)
 	if err != nil {
 		return 0, err
@@ -199,18 +203,18 @@ func (r *Receiver) writeOTLP(ctx context.Context, tenantID, ct string, req *requ
 		return 0, err
 	}
 	if toSum.MetricCount() > 0 {
-		held, err := r.deltas.take(ctx, tenantID)
+		held, err := r.deltas.take(ctx, req.who.Tenant)
 		if err != nil {
 			return 0, err
 		}
-		defer r.deltas.giveBack(tenantID, held)
+		defer r.deltas.giveBack(req.who.Tenant, held)
 		if err := t.translate(ctx, toSum, held); err != nil {
 			return 0, err
 		}
 	}
 	// What was compressed is read; its buffer holds the message now.
 	req.body, req.decoded = req.decoded, t.out.Message()
-	if err := r.write(ctx, tenantID, proto.V2, req, r.cfg.MaxSamples); err != nil {
+	if err := r.write(ctx, proto.V2, req, r.cfg.MaxSamples); err != nil {
 		return 0, err
 	}
 	return t.settle(), nil

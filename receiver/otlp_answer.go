@@ -81,6 +81,7 @@ var codes = map[weirproto.Kind]code.Code{
 	weirproto.KindTooLarge:        code.Code_INVALID_ARGUMENT,
 	weirproto.KindUnsupported:     code.Code_INVALID_ARGUMENT,
 	weirproto.KindUnauthenticated: code.Code_UNAUTHENTICATED,
+	weirproto.KindForbidden:       code.Code_PERMISSION_DENIED,
 	weirproto.KindConflict:        code.Code_ALREADY_EXISTS,
 	weirproto.KindLimit:           code.Code_RESOURCE_EXHAUSTED,
 	weirproto.KindUnavailable:     code.Code_UNAVAILABLE,

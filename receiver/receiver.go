@@ -100,10 +100,10 @@ func (c *Config) maxSpelled() int { return 4 * c.MaxDecodedBytes }
 // Deps are the collaborators of a Receiver.
 type Deps struct {
 	Ingester Ingester
-	Tenants  tenant.Resolver
-	Limits   func(tenant string) *tenant.Limits // the current snapshot; a new version is a new pointer
-	Usage    *tenant.Usage                      // nil: what each tenant sends is counted nowhere
-	Budget   *overload.Budget                   // nil: any number of requests of any size at once
+	Tenants  *tenant.Directory
+	Settings func(tenant string) *tenant.Settings // the current version; a new one is a new pointer
+	Usage    *tenant.Usage                        // nil: what each tenant sends is counted nowhere
+	Budget   *overload.Budget                     // nil: any number of requests of any size at once
 	Logger   *slog.Logger
 	Registry prometheus.Registerer
 }
@@ -123,7 +123,7 @@ type Receiver struct {
 	secret uint64
 
 	mu      sync.RWMutex
-	tenants map[string]*admissions // guarded by mu
+	tenants map[admissionsKey]*admissions // guarded by mu
 }
 
 // New checks and wires; it starts nothing.
@@ -131,7 +131,7 @@ func New(cfg Config, deps Deps) *Receiver {
 	if deps.Usage == nil {
 		deps.Usage = tenant.NewUsage(nil, nil)
 	}
-	r := &Receiver{cfg: cfg, Deps: deps, secret: rand.Uint64(), tenants: make(map[string]*admissions)}
+	r := &Receiver{cfg: cfg, Deps: deps, secret: rand.Uint64(), tenants: make(map[admissionsKey]*admissions)}
 	r.metrics = newMetrics(deps.Registry, r.entries, r.deltas.series)
 	r.decoders.init(cfg.MaxDecodedBytes)
 	r.deltas = deltas{cfg: &r.cfg.OTLP, seed: func(tenantID string) uint64 { return proto.TenantSeed(r.secret, tenantID) }, tenants: make(map[string]*sums)}
@@ -142,8 +142,9 @@ func New(cfg Config, deps Deps) *Receiver {
 func (r *Receiver) WriteV2(ctx context.Context, tenantID string, message []byte) error {
 	req := newRequest()
 	defer req.release()
+	r.begin(req, tenant.Identity{Tenant: tenantID, Scopes: tenant.ScopeWrite})
 	req.decoded = append(req.decoded[:0], message...)
-	if err := r.write(ctx, tenantID, proto.V2, req, r.cfg.MaxSeries); err != nil {
+	if err := r.write(ctx, proto.V2, req, r.cfg.MaxSeries); err != nil {
 		return err
 	}
 	r.metrics.count(req, r.Usage.Of(tenantID))
@@ -153,29 +154,38 @@ func (r *Receiver) WriteV2(ctx context.Context, tenantID string, message []byte)
 	return nil
 }
 
-func (r *Receiver) admissionsOf(tenantID string) *admissions {
+// begin says whose request req is, and under which version of the settings it is
+// decided.
+func (r *Receiver) begin(req *request, who tenant.Identity) {
+	req.who = who
+	req.policy = policy{set: r.Settings(who.Tenant), bound: who.Bound, rules: who.Rules}
+}
+
+func (r *Receiver) admissionsOf(who *tenant.Identity) *admissions {
+	key := keyOf(who)
 	r.mu.RLock()
-	a := r.tenants[tenantID]
+	a := r.tenants[key]
 	r.mu.RUnlock()
 	if a != nil {
 		return a
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if a = r.tenants[tenantID]; a == nil {
-		a = newAdmissions(proto.TenantSeed(r.secret, tenantID), r.cfg.AdmissionEntries)
-		r.tenants[tenantID] = a
+	if a = r.tenants[key]; a == nil {
+		a = newAdmissions(proto.TenantSeed(r.secret, who.Tenant), r.cfg.AdmissionEntries)
+		r.tenants[key] = a
 	}
 	return a
 }
 
 // forget drops a tenant that there cannot be, or of which nothing is remembered:
-// whoever sends requests can make up tenants.
+// whoever sends requests can make up tenants. Credentials nobody can make up.
 func (r *Receiver) forget(tenantID string, refused bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if a := r.tenants[tenantID]; a != nil && (refused || a.entries() == 0) {
-		delete(r.tenants, tenantID)
+	key := admissionsKey{tenant: tenantID}
+	if a := r.tenants[key]; a != nil && (refused || a.entries() == 0) {
+		delete(r.tenants, key)
 	}
 }
 

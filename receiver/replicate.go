@@ -4,18 +4,17 @@ import (
 	"context"
 
 	"github.com/weir-metrics/weir/proto"
-	"github.com/weir-metrics/weir/tenant"
 	"github.com/weir-metrics/weir/tracing"
 )
 
 // replicate sends the request's frame to the ingester and counts what became of
 // it. Series that the ingester does not know are sent again with their labels. The
 // error may be that a part was postponed: then req counts the rest.
-func (r *Receiver) replicate(ctx context.Context, tenantID string, lim *tenant.Limits, req *request) (err error) {
+func (r *Receiver) replicate(ctx context.Context, req *request) (err error) {
 	ctx, span := tracing.Start(ctx, "replicate")
 	defer func() { tracing.End(span, err) }()
 	req.reply.Rejected.Track = req.rejected.Track
-	if err := r.Ingester.Write(ctx, tenantID, &req.frame, &req.reply); err != nil {
+	if err := r.Ingester.Write(ctx, req.who.Tenant, &req.frame, &req.reply); err != nil {
 		return err
 	}
 	req.settle(&req.reply, req.origin)
@@ -31,10 +30,10 @@ func (r *Receiver) replicate(ctx context.Context, tenantID string, lim *tenant.L
 		reply        proto.Reply
 	)
 	reply.Rejected.Track = req.rejected.Track
-	if err := req.teach(lim, r.cfg.maxSpelled(), &taught, &taughtOrigin); err != nil {
+	if err := req.teach(r.cfg.maxSpelled(), &taught, &taughtOrigin); err != nil {
 		return err
 	}
-	if err := r.Ingester.Write(ctx, tenantID, &taught, &reply); err != nil {
+	if err := r.Ingester.Write(ctx, req.who.Tenant, &taught, &reply); err != nil {
 		return err
 	}
 	req.settle(&reply, taughtOrigin)
@@ -67,13 +66,13 @@ func (req *request) settle(reply *proto.Reply, origin []uint32) {
 
 // teach copies the series that the ingester does not know into f, with their
 // labels.
-func (req *request) teach(lim *tenant.Limits, maxBytes int, f *proto.Frame, origin *[]uint32) error {
+func (req *request) teach(maxBytes int, f *proto.Frame, origin *[]uint32) error {
 	unknown := req.reply.Unknown
 	var floats, histograms, exemplars uint32
 	for i, s := range req.frame.Series {
 		if len(unknown) > 0 && unknown[0] == uint32(i) {
 			unknown = unknown[1:]
-			ls, _ := req.admit(lim, &req.series[req.origin[i]].Series)
+			ls, _ := req.admit(&req.series[req.origin[i]].Series)
 			if err := req.spell(ls, maxBytes); err != nil {
 				return err
 			}

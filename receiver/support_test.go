@@ -62,10 +62,23 @@ func newSetup(tb testing.TB, change ...func(*setup)) *setup {
 	}
 	require.Empty(tb, s.cfg.Validate("receiver"))
 	s.Receiver = receiver.New(s.cfg, receiver.Deps{
-		Ingester: s.ing, Tenants: tenant.Resolver{Mode: s.mode}, Limits: s.limits, Budget: s.budget,
+		Ingester: s.ing, Tenants: tenant.NewDirectory(s.mode, tenant.DefaultSettings()), Settings: settingsOf(s.limits), Budget: s.budget,
 		Logger: slog.New(slog.NewTextHandler(s.log, nil)), Registry: s.reg,
 	})
 	return s
+}
+
+// settingsOf makes settings of limits, one version of each.
+func settingsOf(limits func(string) *tenant.Limits) func(string) *tenant.Settings {
+	var versions sync.Map // *tenant.Limits to *tenant.Settings
+	return func(id string) *tenant.Settings {
+		lim := limits(id)
+		if set, ok := versions.Load(lim); ok {
+			return set.(*tenant.Settings)
+		}
+		set, _ := versions.LoadOrStore(lim, &tenant.Settings{Limits: *lim, State: tenant.StateActive})
+		return set.(*tenant.Settings)
+	}
 }
 
 func defaultLimits() func(string) *tenant.Limits {

@@ -15,6 +15,8 @@ import (
 // request is the working memory of one write request. It comes from a pool and
 // has one owner, the goroutine that serves the request.
 type request struct {
+	who           tenant.Identity
+	policy        policy
 	hold          overload.Hold // what it holds of the bytes in flight
 	body, decoded []byte
 	scan          proto.Request
@@ -73,41 +75,41 @@ func (req *request) release() {
 	req.rejected.Reset()
 	req.sent, req.written, req.parsed, req.spelled = proto.Counts{}, proto.Counts{}, 0, 0
 	req.postponed = nil
+	req.who, req.policy = tenant.Identity{}, policy{}
 	requests.Put(req)
 }
 
 // write stores the decoded request, of at most maxSeries series, and counts in
 // req what became of it. An error means that nothing may have been stored, or not
 // all, and says whether the sender should try again.
-func (r *Receiver) write(ctx context.Context, tenantID string, v proto.Version, req *request, maxSeries int) error {
-	lim := r.Limits(tenantID)
-	adm := r.admissionsOf(tenantID)
-	adm.under(lim)
+func (r *Receiver) write(ctx context.Context, v proto.Version, req *request, maxSeries int) error {
+	adm := r.admissionsOf(&req.who)
+	adm.under(req.policy)
 	if err := req.scan.Reset(v, req.decoded, adm.seed, r.cfg.MaxSymbols); err != nil {
 		return err
 	}
-	if err := req.lookUp(adm, lim, maxSeries, r.cfg.MaxSamples); err != nil {
+	if err := req.lookUp(adm, maxSeries, r.cfg.MaxSamples); err != nil {
 		return err
 	}
 	if len(req.undecided) > 0 {
-		if err := req.decide(adm, lim, r.cfg.maxSpelled()); err != nil {
+		if err := req.decide(adm, r.cfg.maxSpelled()); err != nil {
 			return err
 		}
 	}
-	if err := req.build(lim, r.cfg.maxSpelled(), time.Now()); err != nil {
+	if err := req.build(r.cfg.maxSpelled(), time.Now()); err != nil {
 		return err
 	}
 	if ctx.Err() != nil {
 		return timedOut(r.cfg.Timeout)
 	}
-	return r.replicate(ctx, tenantID, lim, req)
+	return r.replicate(ctx, req)
 }
 
 // lookUp scans every series of the request and finds its verdict.
-func (req *request) lookUp(adm *admissions, lim *tenant.Limits, maxSeries, maxSamples int) error {
+func (req *request) lookUp(adm *admissions, maxSeries, maxSamples int) error {
 	adm.mu.RLock()
 	defer adm.mu.RUnlock()
-	current := adm.limits == lim // else they have just changed, and the verdicts are not ours
+	current := adm.policy == req.policy // else they have just changed, and the verdicts are not ours
 	var next uint32
 	samples := 0
 	for {
@@ -148,7 +150,7 @@ func tooManySamples(limit int) error {
 // decide passes the missing verdicts and remembers them. Labels of series that
 // are admitted for the first time go into the frame. Together they may have
 // maxBytes: in version 2 few bytes stand for many.
-func (req *request) decide(adm *admissions, lim *tenant.Limits, maxBytes int) error {
+func (req *request) decide(adm *admissions, maxBytes int) error {
 	type decision struct {
 		id     proto.Hash
 		reason proto.Reason
@@ -160,7 +162,7 @@ func (req *request) decide(adm *admissions, lim *tenant.Limits, maxBytes int) er
 			continue // known, in the old generation
 		}
 		req.parsed++
-		ls, no := req.admit(lim, &s.Series)
+		ls, no := req.admit(&s.Series)
 		decisions[n].reason = no.reason
 		if no.reason == proto.OK {
 			if err := req.spell(ls, maxBytes); err != nil {
@@ -176,11 +178,11 @@ func (req *request) decide(adm *admissions, lim *tenant.Limits, maxBytes int) er
 		s, d := &req.series[i], decisions[n]
 		switch v := s.verdict; {
 		case v != nil:
-			s.verdict = adm.insert(lim, s.Key, v.id, v.reason, v.handle.Load(), v.metadata.Load())
+			s.verdict = adm.insert(req.policy, s.Key, v.id, v.reason, v.handle.Load(), v.metadata.Load())
 		case !s.Cacheable():
 			s.verdict = new(verdict).set(d.id, d.reason, proto.NoHandle, 0)
 		default:
-			s.verdict = adm.insert(lim, s.Key, d.id, d.reason, proto.NoHandle, 0)
+			s.verdict = adm.insert(req.policy, s.Key, d.id, d.reason, proto.NoHandle, 0)
 		}
 	}
 	return nil
@@ -204,7 +206,8 @@ const manyLabels = 1000
 
 // admit reads the labels of s and decides about them. The labels are views of
 // the request, valid until the next call.
-func (req *request) admit(lim *tenant.Limits, s *proto.Series) (canonical []labels.Label, no refusal) {
+func (req *request) admit(s *proto.Series) (canonical []labels.Label, no refusal) {
+	lim := req.policy.limits()
 	if n := req.scan.LabelCount(s); n > manyLabels+lim.MaxLabelsPerSeries {
 		return nil, refusal{reason: proto.LabelsTooMany, labels: n}
 	}
@@ -227,7 +230,8 @@ func (req *request) copyLabels(ls []labels.Label) labels.Labels {
 
 // build decodes the samples of the admitted series into the frame. It checks
 // what depends on the sample rather than on its series.
-func (req *request) build(lim *tenant.Limits, maxBytes int, now time.Time) error {
+func (req *request) build(maxBytes int, now time.Time) error {
+	lim := req.policy.limits()
 	f := &req.frame
 	newLabels := f.Labels
 	f.Labels = f.Labels[:0]
@@ -241,7 +245,7 @@ func (req *request) build(lim *tenant.Limits, maxBytes int, now time.Time) error
 		req.sent.Add(counts)
 		isNew := len(newLabels) > 0 && newLabels[0].Series == uint32(i)
 		if s.reason != proto.OK {
-			req.refuse(lim, uint32(i), counts)
+			req.refuse(uint32(i), counts)
 			continue
 		}
 		nf, nh, ne := len(f.Floats), len(f.Histograms), len(f.Exemplars)
@@ -270,13 +274,13 @@ func (req *request) build(lim *tenant.Limits, maxBytes int, now time.Time) error
 
 // refuse counts a series whose verdict is a refusal. A series that carries
 // nothing but labels or metadata counts as one piece of metadata.
-func (req *request) refuse(lim *tenant.Limits, i uint32, counts proto.Counts) {
+func (req *request) refuse(i uint32, counts proto.Counts) {
 	s := &req.series[i]
 	if counts.Total() == 0 {
 		counts.Metadata = 1
 	}
 	req.rejected.Add(s.reason, counts, i, 0, func() string {
-		_, no := req.admit(lim, &s.Series)
-		return no.detail(lim)
+		_, no := req.admit(&s.Series)
+		return no.detail(req.policy.limits())
 	})
 }

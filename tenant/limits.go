@@ -5,9 +5,8 @@ import (
 	"time"
 )
 
-// Limits is what one tenant may do. A value is immutable once it is shared: a
-// new version is a new pointer, and caches of decisions made under the old one
-// compare that pointer.
+// Limits are the numbers of one tenant's Settings, immutable like them: a new
+// version is a new pointer.
 type Limits struct {
 	MaxLabelsPerSeries  int           `yaml:"max_labels_per_series"`
 	MaxLabelNameBytes   int           `yaml:"max_label_name_bytes"`

@@ -1,6 +1,7 @@
 // Package tenant knows who a request belongs to and what that tenant may do.
 //
-//	HTTP headers ── Resolver ──> tenant id ── Overrides ──> *Limits (immutable)
+//	HTTP request ── Directory.Authenticate ──> Identity: tenant, scopes, what is bound to the credential
+//	tenant id ── Directory.Settings ──> *Settings (immutable): limits, rules, state
 //	what it does ── Usage ──> metrics of the tenants that do most, and of the rest
 //
 // A tenant is an argument of every function that needs it, never a context
@@ -8,8 +9,6 @@
 package tenant
 
 import (
-	"net/http"
-
 	"github.com/weir-metrics/weir/proto"
 )
 
@@ -32,32 +31,6 @@ const (
 	// ModeHeader trusts Header, set by a proxy that the operator runs.
 	ModeHeader Mode = "header"
 )
-
-// Resolver finds the tenant of a request.
-type Resolver struct {
-	Mode Mode
-}
-
-// Resolve returns the tenant of a request with header h.
-func (r Resolver) Resolve(h http.Header) (string, error) {
-	if r.Mode == ModeNone {
-		return Anonymous, nil
-	}
-	given := h.Values(Header)
-	if len(given) > 1 {
-		return "", proto.Errorf(proto.KindBadData, "weir-tenant-invalid",
-			"the header %s comes %d times; a proxy must replace it, not add to it", Header, len(given))
-	}
-	id := h.Get(Header)
-	if id == "" {
-		return "", proto.Errorf(proto.KindUnauthenticated, "weir-tenant-missing",
-			"no tenant: send the %s header, or run with auth.mode: none for a single tenant", Header)
-	}
-	if err := ValidateID(id); err != nil {
-		return "", err
-	}
-	return id, nil
-}
 
 // ValidateID reports whether id may name a tenant: 1 to 150 bytes of
 // [A-Za-z0-9!-_.*'()], not "." or "..", and not starting with "__", which is

@@ -12,7 +12,7 @@ import (
 	"github.com/weir-metrics/weir/tenant"
 )
 
-func TestResolve(t *testing.T) {
+func TestAuthenticate(t *testing.T) {
 	header := func(values ...string) http.Header {
 		h := http.Header{}
 		for _, v := range values {
@@ -38,11 +38,11 @@ func TestResolve(t *testing.T) {
 		{name: "header empty", mode: tenant.ModeHeader, header: header(""), kind: proto.KindUnauthenticated, id: "weir-tenant-missing"},
 		{name: "header invalid", mode: tenant.ModeHeader, header: header("team/a"), kind: proto.KindBadData, id: "weir-tenant-invalid"},
 		{name: "several tenants in one", mode: tenant.ModeHeader, header: header("a|b"), kind: proto.KindBadData, id: "weir-tenant-invalid"},
-		// A resolver nobody configured lets nobody in.
+		// A directory nobody configured lets nobody in.
 		{name: "no mode", kind: proto.KindUnauthenticated, id: "weir-tenant-missing"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := tenant.Resolver{Mode: c.mode}.Resolve(c.header)
+			got, err := tenant.NewDirectory(c.mode, tenant.DefaultSettings()).Authenticate(&http.Request{Header: c.header}, tenant.ScopeWrite)
 			if c.id != "" {
 				var e *proto.Error
 				require.ErrorAs(t, err, &e)
@@ -52,7 +52,7 @@ func TestResolve(t *testing.T) {
 				return
 			}
 			require.NoError(t, err)
-			require.Equal(t, c.want, got)
+			require.Equal(t, c.want, got.Tenant)
 		})
 	}
 }

@@ -23,31 +23,32 @@ const module = "github.com/weir-metrics/weir/"
 var allowedImports = map[string][]string{
 	"proto":    {},
 	"tracing":  {},
-	"tenant":   {"proto"},
+	"relabel":  {"proto"},
+	"tenant":   {"relabel", "proto"},
 	"overload": {"proto"},
 
-	"rpc":   {"tenant", "proto"},
-	"ring":  {"tenant", "proto"},
-	"store": {"tenant", "proto"},
+	"rpc":   {"tenant", "relabel", "proto"},
+	"ring":  {"tenant", "relabel", "proto"},
+	"store": {"tenant", "relabel", "proto"},
 
-	"receiver":      {"store", "ring", "rpc", "overload", "tenant", "tracing", "proto"},
-	"ingester":      {"store", "ring", "rpc", "tenant", "tracing", "proto"},
-	"querier":       {"store", "ring", "rpc", "tenant", "proto"},
-	"store/gateway": {"store", "ring", "rpc", "tenant", "proto"},
-	"store/compact": {"store", "ring", "rpc", "tenant", "proto"},
+	"receiver":      {"store", "ring", "rpc", "overload", "tenant", "relabel", "tracing", "proto"},
+	"ingester":      {"store", "ring", "rpc", "tenant", "relabel", "tracing", "proto"},
+	"querier":       {"store", "ring", "rpc", "tenant", "relabel", "proto"},
+	"store/gateway": {"store", "ring", "rpc", "tenant", "relabel", "proto"},
+	"store/compact": {"store", "ring", "rpc", "tenant", "relabel", "proto"},
 
 	"api": {
 		"receiver", "ingester", "querier", "store/gateway", "store/compact",
-		"store", "ring", "rpc", "overload", "tenant", "tracing", "proto",
+		"store", "ring", "rpc", "overload", "tenant", "relabel", "tracing", "proto",
 	},
 	"ruler": {
 		"receiver", "ingester", "querier", "store/gateway", "store/compact",
-		"store", "ring", "rpc", "overload", "tenant", "tracing", "proto",
+		"store", "ring", "rpc", "overload", "tenant", "relabel", "tracing", "proto",
 	},
 
 	"cmd/weir": {
 		"api", "ruler", "receiver", "ingester", "querier", "store/gateway", "store/compact",
-		"store", "ring", "rpc", "overload", "tenant", "tracing", "proto",
+		"store", "ring", "rpc", "overload", "tenant", "relabel", "tracing", "proto",
 	},
 
 	// Speak to processes over HTTP, as anybody could.

@@ -78,16 +78,15 @@ type components struct {
 }
 
 func newComponents(ctx context.Context, cfg Config, settings api.Settings, spans *tracer, log *log, reg *prometheus.Registry) components {
-	tenants := tenant.Resolver{Mode: cfg.Auth.Mode}
-	limits := func(string) *tenant.Limits { return &cfg.Limits }
+	tenants := tenant.NewDirectory(cfg.Auth.Mode, tenant.Settings{Limits: cfg.Limits, State: tenant.StateActive})
 
 	guard := overload.New(cfg.Overload, log.component("overload"), reg)
 	ing := ingester.New(cfg.Ingester, ingester.Deps{
-		Dir: filepath.Join(cfg.DataDir, "tsdb"), Limits: limits, Logger: log.component("ingester"), Registry: reg,
+		Dir: filepath.Join(cfg.DataDir, "tsdb"), Limits: tenants.Limits, Logger: log.component("ingester"), Registry: reg,
 	})
 	usage := tenant.NewUsage(ing.ActiveSeries, reg)
 	recv := receiver.New(cfg.Receiver, receiver.Deps{
-		Ingester: ing, Tenants: tenants, Limits: limits, Usage: usage, Budget: guard.Writes,
+		Ingester: ing, Tenants: tenants, Settings: tenants.Settings, Usage: usage, Budget: guard.Writes,
 		Logger: log.component("receiver"), Registry: reg,
 	})
 	surface := api.New(cfg.Query, api.Deps{
