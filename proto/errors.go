@@ -3,6 +3,8 @@ package proto
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"time"
 )
 
 // Kind says whose fault an error is and whether trying again can help. It is
@@ -41,6 +43,10 @@ type Error struct {
 	Kind Kind
 	ID   string
 	Msg  string
+
+	// RetryAfter is when the same request may succeed, for KindLimit and
+	// KindUnavailable; 0: soon.
+	RetryAfter time.Duration
 }
 
 // Errorf returns an *Error with a formatted message.
@@ -49,6 +55,17 @@ func Errorf(kind Kind, id, format string, args ...any) *Error {
 }
 
 func (e *Error) Error() string { return e.ID + ": " + e.Msg }
+
+// RetrySeconds is the value of a Retry-After header: whole seconds, at least 1,
+// because senders read no fractions; spread over a few, so that they do not come
+// back together; and short unless e knows better, because a whole shard of a
+// sender waits. e may be nil, who knows nothing.
+func (e *Error) RetrySeconds() int {
+	if e == nil {
+		e = &Error{}
+	}
+	return max(int((e.RetryAfter+time.Second-1)/time.Second), 1) + rand.IntN(5)
+}
 
 // KindOf returns the kind of the first *Error in err's chain, or KindInternal.
 func KindOf(err error) Kind {
