@@ -24,7 +24,8 @@ var allowedImports = map[string][]string{
 	"proto":    {},
 	"tracing":  {},
 	"relabel":  {"proto"},
-	"tenant":   {"relabel", "proto"},
+	"audit":    {"tracing"},
+	"tenant":   {"audit", "relabel", "proto"},
 	"overload": {"proto"},
 
 	"rpc":   {"tenant", "relabel", "proto"},
@@ -48,7 +49,7 @@ var allowedImports = map[string][]string{
 
 	"cmd/weir": {
 		"api", "ruler", "receiver", "ingester", "querier", "store/gateway", "store/compact",
-		"store", "ring", "rpc", "overload", "tenant", "relabel", "tracing", "proto",
+		"store", "ring", "rpc", "overload", "tenant", "audit", "relabel", "tracing", "proto",
 	},
 
 	// Speak to processes over HTTP, as anybody could.
