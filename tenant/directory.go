@@ -1,21 +1,34 @@
 package tenant
 
 import (
-	"net/http"
-
-	"github.com/weir-metrics/weir/proto"
+	"sync/atomic"
+	"time"
 )
 
 // Directory is what this process knows of its tenants. It is safe for concurrent
 // use.
 type Directory struct {
-	mode     Mode
-	settings *Settings
+	mode        Mode
+	auth        Auth
+	settings    *Settings
+	credentials atomic.Pointer[Credentials] // nil: there are none
+	failures    *throttle
+	metrics     *authMetrics
 }
 
 // NewDirectory returns a directory in which every tenant has the same settings.
 func NewDirectory(mode Mode, settings Settings) *Directory {
-	return &Directory{mode: mode, settings: &settings}
+	return &Directory{mode: mode, settings: &settings, failures: newThrottle(), metrics: newAuthMetrics(nil)}
+}
+
+// WithAuth makes d authenticate as a says, before it is used.
+func (d *Directory) WithAuth(a Auth) *Directory {
+	d.auth = a
+	d.metrics = newAuthMetrics(a.Registry)
+	if a.Registry != nil {
+		a.Registry.MustRegister(credentialMetrics{d})
+	}
+	return d
 }
 
 // Settings returns what holds for a tenant now. A new version is a new pointer.
@@ -24,32 +37,13 @@ func (d *Directory) Settings(string) *Settings { return d.settings }
 // Limits returns those of Settings.
 func (d *Directory) Limits(tenantID string) *Limits { return &d.Settings(tenantID).Limits }
 
-// Authenticate returns who sent a request, who must have a scope of need.
-func (d *Directory) Authenticate(hr *http.Request, need Scope) (Identity, error) {
-	id, err := d.named(hr.Header)
-	if err != nil {
-		return Identity{}, err
-	}
-	return Identity{Tenant: id, Scopes: AllScopes}, nil
-}
+// Credentials returns the current version, which may be nil.
+func (d *Directory) Credentials() *Credentials { return d.credentials.Load() }
 
-// named returns the tenant that the headers name, whom nobody checks.
-func (d *Directory) named(h http.Header) (string, error) {
-	if d.mode == ModeNone {
-		return Anonymous, nil
-	}
-	given := h.Values(Header)
-	if len(given) > 1 {
-		return "", proto.Errorf(proto.KindBadData, "weir-tenant-invalid",
-			"the header %s comes %d times; a proxy must replace it, not add to it", Header, len(given))
-	}
-	id := h.Get(Header)
-	if id == "" {
-		return "", proto.Errorf(proto.KindUnauthenticated, "weir-tenant-missing",
-			"no tenant: send the %s header, or run with auth.mode: none for a single tenant", Header)
-	}
-	if err := ValidateID(id); err != nil {
-		return "", err
-	}
-	return id, nil
+// SetCredentials makes another version count, for every request from now on.
+func (d *Directory) SetCredentials(cs *Credentials) { d.credentials.Store(cs) }
+
+// DescribeCredentials returns all credentials as they are now, without secrets.
+func (d *Directory) DescribeCredentials() []CredentialInfo {
+	return d.Credentials().describe(time.Now())
 }

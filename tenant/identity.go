@@ -33,8 +33,5 @@ type Identity struct {
 	Readable   *LabelPolicy   // series that it may read; nil: all
 }
 
-// BoundLabels are labels that a credential gives every series it writes.
-type BoundLabels struct{}
-
 // LabelPolicy says which series may be read.
 type LabelPolicy struct{}

@@ -15,8 +15,22 @@ type Settings struct {
 // State says what a tenant may do at all.
 type State string
 
-// StateActive is a tenant that may do everything.
-const StateActive State = "active"
+const (
+	// StateActive is a tenant that may do everything.
+	StateActive State = "active"
+	// StateHeld is a tenant whose writes are put off: senders are told to come
+	// back, and keep what they have. Reads go on.
+	StateHeld State = "held"
+	// StateReadOnly is a tenant whose writes are refused, so that senders drop them.
+	StateReadOnly State = "read-only"
+	// StateWriteOnly is a tenant whose reads are refused.
+	StateWriteOnly State = "write-only"
+	// StateSuspended is a tenant that may do nothing.
+	StateSuspended State = "suspended"
+)
+
+// States are all of them, for messages.
+var States = []State{StateActive, StateHeld, StateReadOnly, StateWriteOnly, StateSuspended}
 
 // DefaultSettings are those of a tenant that has none of its own.
 func DefaultSettings() Settings { return Settings{Limits: DefaultLimits(), State: StateActive} }

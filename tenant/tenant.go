@@ -1,8 +1,18 @@
 // Package tenant knows who a request belongs to and what that tenant may do.
 //
 //	HTTP request ── Directory.Authenticate ──> Identity: tenant, scopes, what is bound to the credential
+//	                  ├─ shownIn ── Credentials.find: SHA-256 of the secret ──> grant
+//	                  └─ throttle, for what is not found; audit, for what is refused
 //	tenant id ── Directory.Settings ──> *Settings (immutable): limits, rules, state
 //	what it does ── Usage ──> metrics of the tenants that do most, and of the rest
+//
+//	authenticate.go  what a request shows, and whether that does
+//	credential.go    a credential of the runtime file, checked and compiled
+//	credentials.go   one version of all of them, found by the hashes of secrets
+//	secret.go        what a secret is, and how it is kept
+//	source.go        from where a request came, past trusted proxies
+//	state.go         what a tenant that is suspended is told
+//	throttle.go      how often an address may be wrong
 //
 // A tenant is an argument of every function that needs it, never a context
 // value.
@@ -18,6 +28,9 @@ const Anonymous = "anonymous"
 // Header selects the tenant, as in Mimir, Cortex and Loki.
 const Header = "X-Scope-OrgID"
 
+// headerKey is Header as net/http spells keys.
+const headerKey = "X-Scope-Orgid"
+
 // maxIDBytes is the limit of Mimir and Cortex, so that their ids and bucket
 // prefixes carry over.
 const maxIDBytes = 150
@@ -30,12 +43,21 @@ const (
 	ModeNone Mode = "none"
 	// ModeHeader trusts Header, set by a proxy that the operator runs.
 	ModeHeader Mode = "header"
+	// ModeRequired wants a credential, which says which tenants it is for.
+	ModeRequired Mode = "required"
 )
 
 // ValidateID reports whether id may name a tenant: 1 to 150 bytes of
 // [A-Za-z0-9!-_.*'()], not "." or "..", and not starting with "__", which is
 // reserved for weir's own objects in a bucket.
 func ValidateID(id string) error {
+	if err := validateID(id); err != nil {
+		return err
+	}
+	return nil
+}
+
+func validateID(id string) *proto.Error {
 	const what = "weir-tenant-invalid"
 	switch {
 	case id == "":

@@ -2,6 +2,7 @@ package tenant_test
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -37,12 +38,14 @@ func TestAuthenticate(t *testing.T) {
 		{name: "header missing", mode: tenant.ModeHeader, kind: proto.KindUnauthenticated, id: "weir-tenant-missing"},
 		{name: "header empty", mode: tenant.ModeHeader, header: header(""), kind: proto.KindUnauthenticated, id: "weir-tenant-missing"},
 		{name: "header invalid", mode: tenant.ModeHeader, header: header("team/a"), kind: proto.KindBadData, id: "weir-tenant-invalid"},
-		{name: "several tenants in one", mode: tenant.ModeHeader, header: header("a|b"), kind: proto.KindBadData, id: "weir-tenant-invalid"},
+		{name: "several tenants in one", mode: tenant.ModeHeader, header: header("a|b"), kind: proto.KindBadData, id: "weir-tenant-federation-unsupported"},
 		// A directory nobody configured lets nobody in.
 		{name: "no mode", kind: proto.KindUnauthenticated, id: "weir-tenant-missing"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := tenant.NewDirectory(c.mode, tenant.DefaultSettings()).Authenticate(&http.Request{Header: c.header}, tenant.ScopeWrite)
+			hr := httptest.NewRequest(http.MethodPost, "/", nil)
+			hr.Header = c.header
+			got, err := tenant.NewDirectory(c.mode, tenant.DefaultSettings()).Authenticate(hr, tenant.ScopeWrite)
 			if c.id != "" {
 				var e *proto.Error
 				require.ErrorAs(t, err, &e)
