@@ -106,8 +106,7 @@ func TestMetrics(t *testing.T) {
 		"POST /ingester/flush 2xx":            1,
 	}, counts)
 
-	w := s.do(t, "GET", "/metrics", nil)
-	require.Contains(t, w.Body.String(), "weir_http_requests_in_flight 1\n", "this one")
+	require.Contains(t, s.metrics(t), "weir_http_requests_in_flight 1\n", "this one")
 }
 
 func requireNative(t *testing.T, h *dto.Histogram) {

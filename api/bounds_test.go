@@ -58,7 +58,7 @@ func TestBoundsOfData(t *testing.T) {
 			require.Equal(t, "execution", e.ErrorType)
 			require.Regexp(t, "^"+tc.id+": ", e.Error)
 			require.Equal(t, s.source.opened.Load(), s.source.closed.Load())
-			require.Contains(t, s.do(t, "GET", "/metrics", nil).Body.String(), `weir_api_refused_reads_total{reason="`+tc.id+`"} 1`)
+			require.Contains(t, s.metrics(t), `weir_api_refused_reads_total{reason="`+tc.id+`"} 1`)
 		})
 	}
 }

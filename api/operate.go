@@ -33,18 +33,64 @@ func (a *API) buildInfo() any {
 	}{application, a.BuildInfo, buildFeatures{"false", "false", "false", "false"}}
 }
 
+// identified lets those use a handler of the data listener who have the scopes of
+// need; it is about no tenant, or about all.
+func (a *API) identified(need tenant.Scope, h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if _, err := a.Tenants.Identify(r, need); err != nil {
+			a.fail(w, r, "", err)
+			return
+		}
+		h(w, r)
+	}
+}
+
+// operatorFunc answers an operator, and records what it did for whom.
+type operatorFunc func(w http.ResponseWriter, r *http.Request, who tenant.Identity)
+
+// operator lets operators use f, on the admin listener.
+func (a *API) operator(f operatorFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		who, err := a.Tenants.Operator(r)
+		if err != nil {
+			a.fail(w, r, "", err)
+			return
+		}
+		f(w, r, who)
+	}
+}
+
+// unrecorded lets operators use a handler that only looks.
+func (a *API) unrecorded(h http.HandlerFunc) http.HandlerFunc {
+	return a.operator(func(w http.ResponseWriter, r *http.Request, _ tenant.Identity) { h(w, r) })
+}
+
+// profile lets operators use a handler of net/http/pprof.
+func (a *API) profile(h http.HandlerFunc) http.HandlerFunc {
+	return a.operator(func(w http.ResponseWriter, r *http.Request, who tenant.Identity) {
+		a.Tenants.Acted(r, who, "profile", r.URL.Path)
+		h(w, r)
+	})
+}
+
+// credentials lists who may do what, without a secret.
+func (a *API) credentials(w http.ResponseWriter, r *http.Request, who tenant.Identity) {
+	a.Tenants.Acted(r, who, "list credentials", "")
+	writeJSON(w, http.StatusOK, a.Tenants.DescribeCredentials())
+}
+
 // flushOwn cuts blocks of the tenant who asks.
 func (a *API) flushOwn(w http.ResponseWriter, r *http.Request) {
-	who, err := a.Tenants.Authenticate(r, tenant.ScopeWrite)
+	who, err := a.Tenants.Authenticate(r, tenant.ScopeAdmin)
 	if err != nil {
 		a.fail(w, r, "", err)
 		return
 	}
-	a.flush(w, r, who.Tenant)
+	a.flush(w, r, who, who.Tenant)
 }
 
 // flushAny cuts blocks of the tenant in the parameter of that name, or of all.
-func (a *API) flushAny(w http.ResponseWriter, r *http.Request) {
+func (a *API) flushAny(w http.ResponseWriter, r *http.Request, who tenant.Identity) {
 	tenantID := r.FormValue("tenant")
 	if tenantID != "" {
 		if err := tenant.ValidateID(tenantID); err != nil {
@@ -52,10 +98,11 @@ func (a *API) flushAny(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	a.flush(w, r, tenantID)
+	a.flush(w, r, who, tenantID)
 }
 
-func (a *API) flush(w http.ResponseWriter, r *http.Request, tenantID string) {
+func (a *API) flush(w http.ResponseWriter, r *http.Request, who tenant.Identity, tenantID string) {
+	a.Tenants.Acted(r, who, "flush", tenantID)
 	if err := a.Flush(r.Context(), tenantID); err != nil {
 		a.fail(w, r, tenantID, err)
 		return
@@ -73,13 +120,14 @@ func (a *API) tenantStats(w http.ResponseWriter, _ *http.Request) {
 
 // logLevel shows the level of the log, and sets it to the parameter level of a
 // POST until the next start.
-func (a *API) logLevel(w http.ResponseWriter, r *http.Request) {
+func (a *API) logLevel(w http.ResponseWriter, r *http.Request, who tenant.Identity) {
 	if r.Method == http.MethodPost {
 		var level slog.Level
 		if err := level.UnmarshalText([]byte(r.FormValue("level"))); err != nil {
 			a.fail(w, r, "", badParam("level", fmt.Errorf("%.20q: must be debug, info, warn or error", r.FormValue("level"))))
 			return
 		}
+		a.Tenants.Acted(r, who, "set log level", level.String())
 		before := a.LogLevel.Level()
 		a.LogLevel.Set(level)
 		a.Logger.WarnContext(r.Context(), "log level changed", "from", before, "to", level, "addr", r.RemoteAddr)
@@ -89,11 +137,11 @@ func (a *API) logLevel(w http.ResponseWriter, r *http.Request) {
 
 // exposition serves our own metrics. A metric that cannot be gathered does not
 // hide the others.
-func (a *API) exposition() http.Handler {
+func (a *API) exposition() http.HandlerFunc {
 	return promhttp.HandlerFor(a.Gatherer, promhttp.HandlerOpts{
 		ErrorHandling:     promhttp.ContinueOnError,
 		EnableOpenMetrics: true,
-	})
+	}).ServeHTTP
 }
 
 // index names the endpoints of a route table.

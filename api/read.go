@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strconv"
@@ -175,10 +174,10 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, tenantID string, err 
 		a.Logger.ErrorContext(r.Context(), "read failed", "tenant", tenantID, "path", r.URL.Path, "err", err)
 	}
 	if e.typ == errUnauthenticated {
-		w.Header().Set("WWW-Authenticate", `Basic realm="weir"`)
+		tenant.Challenge(w.Header())
 	}
-	if e.typ == errUnavailable {
-		w.Header().Set("Retry-After", strconv.Itoa(1+rand.IntN(5))) // spread, so that clients do not come back together
+	if e.typ == errUnavailable || e.typ == errTooManyRequests {
+		w.Header().Set("Retry-After", strconv.Itoa(identified.RetrySeconds()))
 	}
 	a.failWith(w, r, e)
 }

@@ -420,7 +420,9 @@ func TestRemoteReadBudget(t *testing.T) {
 	}
 }
 
-func (s *server) metrics(t testing.TB) string { return s.do(t, "GET", "/metrics", nil).Body.String() }
+func (s *server) metrics(t testing.TB) string {
+	return s.do(t, "GET", "/metrics", nil, tenant.Header, "").Body.String()
+}
 
 // postRead sends a remote-read request over a connection.
 func postRead(t testing.TB, base string, body []byte) (*http.Response, string, error) {

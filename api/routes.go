@@ -6,15 +6,32 @@ import (
 	"slices"
 
 	"github.com/go-chi/chi/v5"
+
+	"github.com/weir-metrics/weir/tenant"
 )
 
 // route is one line of a route table.
 type route struct {
 	methods []string
 	pattern string
+	needs   access
 	what    string // for the index
 	handler http.Handler
 }
+
+// access says who may use a route while auth.mode is required. The handler sees
+// to it, since who sends a request is an argument of what it does; a test drives
+// every route with every kind of credential and holds it to this.
+type access uint8
+
+const (
+	undeclared access = iota // a mistake
+	public                   // anybody: orchestrators have no credential
+	anyone                   // who has a credential
+	writers                  // scope write, for a tenant
+	readers                  // scope read, for a tenant
+	operators                // scope admin
+)
 
 var (
 	get        = []string{http.MethodGet}
@@ -24,81 +41,87 @@ var (
 )
 
 // Handler serves the data listener: writes, reads, and what orchestrators ask.
-func (a *API) Handler() http.Handler {
-	routes := append(a.writeRoutes(), a.readRoutes("/prometheus/api/v1")...)
-	routes = append(routes, a.readRoutes("/api/v1")...)
-	routes = append(routes, a.federationRoute("/prometheus"), a.federationRoute(""))
-	routes = append(routes, route{post, "/ingester/flush", "cut blocks of the tenant's samples in memory", http.HandlerFunc(a.flushOwn)})
-	routes = append(routes, a.healthRoutes()...)
-	return a.router(routes)
-}
+func (a *API) Handler() http.Handler { return a.router(a.dataRoutes()) }
 
 // AdminHandler serves the admin listener, which is for operators only: profiles,
 // and operations on all tenants.
-func (a *API) AdminHandler() http.Handler {
+func (a *API) AdminHandler() http.Handler { return a.router(a.adminRoutes()) }
+
+func (a *API) dataRoutes() []route {
+	routes := append(a.writeRoutes(), a.readRoutes("/prometheus/api/v1")...)
+	routes = append(routes, a.readRoutes("/api/v1")...)
+	routes = append(routes, a.federationRoute("/prometheus"), a.federationRoute(""))
+	routes = append(routes, route{post, "/ingester/flush", operators, "cut blocks of the tenant's samples in memory", http.HandlerFunc(a.flushOwn)})
+	routes = append(routes, route{get, "/metrics", operators, "our own metrics, for operators", a.identified(tenant.ScopeAdmin, a.exposition())})
+	return a.withIndex(append(routes, a.healthRoutes()...))
+}
+
+func (a *API) adminRoutes() []route {
 	routes := []route{
-		{post, "/ingester/flush", "cut blocks of what is in memory, of ?tenant= or of all", http.HandlerFunc(a.flushAny)},
-		{getAndPost, "/admin/log-level", "what is logged; POST ?level=debug, info, warn or error changes it", http.HandlerFunc(a.logLevel)},
-		{get, "/ingester/tenants", "series, memory, logs and state of each tenant, as JSON", http.HandlerFunc(a.tenantStats)},
-		{get, "/debug/pprof/", "profiles, by name", http.HandlerFunc(pprof.Index)},
-		{get, "/debug/pprof/cmdline", "command line", http.HandlerFunc(pprof.Cmdline)},
-		{get, "/debug/pprof/profile", "CPU profile of ?seconds=", http.HandlerFunc(pprof.Profile)},
-		{getAndPost, "/debug/pprof/symbol", "names of program counters", http.HandlerFunc(pprof.Symbol)},
-		{get, "/debug/pprof/trace", "execution trace of ?seconds=", http.HandlerFunc(pprof.Trace)},
-		{get, "/debug/pprof/{profile}", "heap, goroutine, mutex, block, allocs, threadcreate", http.HandlerFunc(pprof.Index)},
+		{post, "/ingester/flush", operators, "cut blocks of what is in memory, of ?tenant= or of all", a.operator(a.flushAny)},
+		{getAndPost, "/admin/log-level", operators, "what is logged; POST ?level=debug, info, warn or error changes it", a.operator(a.logLevel)},
+		{get, "/admin/credentials", operators, "who may do what for which tenants, and when each secret was used last, as JSON", a.operator(a.credentials)},
+		{get, "/ingester/tenants", operators, "series, memory, logs and state of each tenant, as JSON", a.unrecorded(a.tenantStats)},
+		{get, "/metrics", operators, "our own metrics", a.unrecorded(a.exposition())},
+		{get, "/debug/pprof/", operators, "profiles, by name", a.profile(pprof.Index)},
+		{get, "/debug/pprof/cmdline", operators, "command line", a.profile(pprof.Cmdline)},
+		{get, "/debug/pprof/profile", operators, "CPU profile of ?seconds=", a.profile(pprof.Profile)},
+		{getAndPost, "/debug/pprof/symbol", operators, "names of program counters", a.profile(pprof.Symbol)},
+		{get, "/debug/pprof/trace", operators, "execution trace of ?seconds=", a.profile(pprof.Trace)},
+		{get, "/debug/pprof/{profile}", operators, "heap, goroutine, mutex, block, allocs, threadcreate", a.profile(pprof.Index)},
 	}
-	return a.router(append(routes, a.healthRoutes()...))
+	return a.withIndex(append(routes, a.healthRoutes()...))
 }
 
 func (a *API) writeRoutes() []route {
 	const what = "remote write 1.0 and 2.0; GET is vmagent's handshake"
 	return []route{
-		{getAndPost, "/api/v1/push", what, a.Writer},
-		{getAndPost, "/api/v1/write", what, a.Writer},
-		{getAndPost, "/api/v1/receive", what, a.Writer},
-		{getAndPost, "/api/v1/remote_write", what, a.Writer},
-		{post, "/otlp/v1/metrics", "OTLP metrics, protobuf or JSON", a.OTLP},
-		{post, "/api/v1/otlp/v1/metrics", "OTLP metrics, protobuf or JSON", a.OTLP},
+		{getAndPost, "/api/v1/push", writers, what, a.Writer},
+		{getAndPost, "/api/v1/write", writers, what, a.Writer},
+		{getAndPost, "/api/v1/receive", writers, what, a.Writer},
+		{getAndPost, "/api/v1/remote_write", writers, what, a.Writer},
+		{post, "/otlp/v1/metrics", writers, "OTLP metrics, protobuf or JSON", a.OTLP},
+		{post, "/api/v1/otlp/v1/metrics", writers, "OTLP metrics, protobuf or JSON", a.OTLP},
 	}
 }
 
 // readRoutes are the Prometheus API below prefix.
 func (a *API) readRoutes(prefix string) []route {
 	routes := []route{
-		{getAndPost, "/query", "evaluate at one time", a.read(a.query)},
-		{getAndPost, "/query_range", "evaluate over a time range", a.read(a.queryRange)},
-		{getAndPost, "/query_exemplars", "exemplars of an expression", a.read(a.queryExemplars)},
-		{getAndPost, "/format_query", "an expression, indented", a.read(a.formatQuery)},
-		{getAndPost, "/parse_query", "an expression as a tree", a.read(a.parseQuery)},
-		{getAndPost, "/series", "series by selectors", a.read(a.series)},
-		{getAndPost, "/labels", "label names", a.read(a.labelNames)},
-		{get, "/label/{name}/values", "values of a label", a.read(a.labelValues)},
-		{get, "/metadata", "type, help and unit of metrics", a.read(a.metadata)},
-		{get, "/targets/metadata", "the same, as a list", a.read(a.targetsMetadata)},
-		{get, "/targets", "none", a.read(always(noTargets))},
-		{get, "/scrape_pools", "none", a.read(always(noScrapePools))},
-		{get, "/rules", "none", a.read(a.rules)},
-		{get, "/alerts", "none", a.read(always(noAlerts))},
-		{get, "/alertmanagers", "none", a.read(always(noAlertmanagers))},
-		{get, "/notifications", "none", a.read(always(noNotifications))},
-		{get, "/status/buildinfo", "version", a.statusOf(a.buildInfo)},
-		{get, "/status/runtimeinfo", "state of the process", a.statusOf(a.statusRuntime)},
-		{get, "/status/config", "configuration", a.statusOf(a.statusConfig)},
-		{get, "/status/flags", "command line", a.statusOf(a.statusFlags)},
-		{get, "/status/walreplay", "progress at start, in tenants", a.statusOf(a.replayStatus)},
-		{get, "/status/tsdb", "series in memory, counted and ranked", a.read(a.statusTSDB)},
-		{get, "/status/tsdb/blocks", "blocks on disk", a.read(a.statusBlocks)},
-		{get, "/features", "what this server knows", a.statusOf(a.enabledFeatures)},
+		{getAndPost, "/query", readers, "evaluate at one time", a.read(a.query)},
+		{getAndPost, "/query_range", readers, "evaluate over a time range", a.read(a.queryRange)},
+		{getAndPost, "/query_exemplars", readers, "exemplars of an expression", a.read(a.queryExemplars)},
+		{getAndPost, "/format_query", readers, "an expression, indented", a.read(a.formatQuery)},
+		{getAndPost, "/parse_query", readers, "an expression as a tree", a.read(a.parseQuery)},
+		{getAndPost, "/series", readers, "series by selectors", a.read(a.series)},
+		{getAndPost, "/labels", readers, "label names", a.read(a.labelNames)},
+		{get, "/label/{name}/values", readers, "values of a label", a.read(a.labelValues)},
+		{get, "/metadata", readers, "type, help and unit of metrics", a.read(a.metadata)},
+		{get, "/targets/metadata", readers, "the same, as a list", a.read(a.targetsMetadata)},
+		{get, "/targets", readers, "none", a.read(always(noTargets))},
+		{get, "/scrape_pools", readers, "none", a.read(always(noScrapePools))},
+		{get, "/rules", readers, "none", a.read(a.rules)},
+		{get, "/alerts", readers, "none", a.read(always(noAlerts))},
+		{get, "/alertmanagers", readers, "none", a.read(always(noAlertmanagers))},
+		{get, "/notifications", readers, "none", a.read(always(noNotifications))},
+		{get, "/status/buildinfo", anyone, "version", a.statusOf(0, a.buildInfo)},
+		{get, "/status/runtimeinfo", operators, "state of the process, for operators", a.statusOf(tenant.ScopeAdmin, a.statusRuntime)},
+		{get, "/status/config", operators, "configuration, for operators", a.statusOf(tenant.ScopeAdmin, a.statusConfig)},
+		{get, "/status/flags", operators, "command line, for operators", a.statusOf(tenant.ScopeAdmin, a.statusFlags)},
+		{get, "/status/walreplay", operators, "progress at start, in tenants, for operators", a.statusOf(tenant.ScopeAdmin, a.replayStatus)},
+		{get, "/status/tsdb", readers, "series in memory, counted and ranked", a.read(a.statusTSDB)},
+		{get, "/status/tsdb/blocks", readers, "blocks on disk", a.read(a.statusBlocks)},
+		{get, "/features", anyone, "what this server knows", a.statusOf(0, a.enabledFeatures)},
 	}
 	for i, rt := range routes {
 		routes[i] = a.forBrowsers(rt)
 		routes[i].pattern = prefix + rt.pattern
 	}
-	return append(routes, route{post, prefix + "/read", "remote read, by samples or chunks", a.serveBody(a.remoteRead)})
+	return append(routes, route{post, prefix + "/read", readers, "remote read, by samples or chunks", a.serveBody(a.remoteRead)})
 }
 
 func (a *API) federationRoute(prefix string) route {
-	return a.forBrowsers(route{get, prefix + "/federate", "newest samples, for a scraper", a.serve(a.federate)})
+	return a.forBrowsers(route{get, prefix + "/federate", readers, "newest samples, for a scraper", a.serve(a.federate)})
 }
 
 // forBrowsers adds the methods that every read has, and lets scripts of other
@@ -112,20 +135,27 @@ func (a *API) forBrowsers(rt route) route {
 func (a *API) healthRoutes() []route {
 	ready, healthy := http.HandlerFunc(a.isReady), http.HandlerFunc(a.isHealthy)
 	return []route{
-		{get, "/metrics", "our own metrics", a.exposition()},
-		{getAndHead, "/ready", "200 when writes and reads are served; ?format=json for each subsystem", ready},
-		{getAndHead, "/-/ready", "the same", ready},
-		{getAndHead, "/-/healthy", "200 while the process lives", healthy},
-		{getAndHead, "/livez", "the same", healthy},
+		{getAndHead, "/ready", public, "200 when writes and reads are served; ?format=json for each subsystem", ready},
+		{getAndHead, "/-/ready", public, "the same", ready},
+		{getAndHead, "/-/healthy", public, "200 while the process lives", healthy},
+		{getAndHead, "/livez", public, "the same", healthy},
 	}
 }
 
-// router serves routes and an index of them.
+// withIndex adds an index of routes.
+func (a *API) withIndex(routes []route) []route {
+	return append(routes, route{getAndHead, "/", anyone, "", a.identified(0, index(routes))})
+}
+
+// router serves routes.
 func (a *API) router(routes []route) http.Handler {
 	mux := chi.NewRouter()
 	mux.Use(a.observe)
 	mux.MethodNotAllowed(methodNotAllowed(mux))
-	for _, rt := range append(routes, route{getAndHead, "/", "", index(routes)}) {
+	for _, rt := range routes {
+		if rt.needs == undeclared {
+			panic("api: the route " + rt.pattern + " does not say whom it is for")
+		}
 		for _, m := range rt.methods {
 			mux.Method(m, rt.pattern, rt.handler)
 		}

@@ -16,13 +16,15 @@ import (
 	"github.com/prometheus/prometheus/tsdb"
 	tsdbindex "github.com/prometheus/prometheus/tsdb/index"
 	"github.com/prometheus/prometheus/util/features"
+
+	"github.com/weir-metrics/weir/tenant"
 )
 
-// statusOf makes a handler of a page that is no secret and needs no tenant.
-func (a *API) statusOf(page func() any) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
+// statusOf makes a handler of a page about the process, which needs no tenant.
+func (a *API) statusOf(need tenant.Scope, page func() any) http.HandlerFunc {
+	return a.identified(need, func(w http.ResponseWriter, r *http.Request) {
 		a.succeed(w, r, answer{data: object{page()}})
-	}
+	})
 }
 
 func (a *API) statusConfig() any {

@@ -17,7 +17,7 @@ func TestStatusOfTheProcess(t *testing.T) {
 	data := func(path string) map[string]any {
 		t.Helper()
 		w := s.do(t, "GET", "/api/v1/"+path, nil, tenant.Header, "")
-		require.Equal(t, http.StatusOK, w.Code, "no secret")
+		require.Equal(t, http.StatusOK, w.Code)
 		return decode(t, w.Body.String()).Data.(map[string]any)
 	}
 	require.Equal(t, map[string]any{"yaml": "target: all\n"}, data("status/config"))
@@ -38,6 +38,25 @@ func TestStatusOfTheProcess(t *testing.T) {
 	require.Equal(t, false, features["promql_functions"].(map[string]any)["info"], "experimental")
 	require.Equal(t, true, features["api"].(map[string]any)["remote_write_receiver"])
 	require.Equal(t, false, features["api"].(map[string]any)["admin"])
+}
+
+// TestOperatorsOnly asks for what is about all tenants as one of them.
+func TestOperatorsOnly(t *testing.T) {
+	paths := []string{"/metrics"}
+	for _, page := range []string{"config", "flags", "runtimeinfo", "walreplay"} {
+		paths = append(paths, "/api/v1/status/"+page, "/prometheus/api/v1/status/"+page)
+	}
+	header := newServer(t, noDBs)
+	none := newServer(t, noDBs, func(s *server) { s.deps.Tenants = tenant.NewDirectory(tenant.ModeNone, tenant.DefaultSettings()) })
+	for _, path := range paths {
+		w := header.do(t, "GET", path, nil)
+		require.Equal(t, http.StatusForbidden, w.Code, path)
+		require.Contains(t, w.Body.String(), "weir-operators-only")
+		require.Equal(t, http.StatusForbidden, header.do(t, "GET", path, nil, tenant.Header, "not/valid").Code)
+		require.Equal(t, http.StatusOK, header.do(t, "GET", path, nil, tenant.Header, "").Code)
+		require.Equal(t, http.StatusOK, none.do(t, "GET", path, nil).Code, "there are no others")
+	}
+	require.Equal(t, http.StatusOK, send(t, header.admin, "GET", "/metrics", nil).Code)
 }
 
 func TestStatusOfATenant(t *testing.T) {
@@ -62,7 +81,7 @@ func TestStatusOfATenant(t *testing.T) {
 func TestHead(t *testing.T) {
 	srv := httptest.NewServer(newServer(t))
 	defer srv.Close()
-	for _, path := range []string{"/api/v1/query?query=up&time=300", "/federate", "/prometheus/api/v1/status/config"} {
+	for _, path := range []string{"/api/v1/query?query=up&time=300", "/federate", "/prometheus/api/v1/status/buildinfo"} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodHead, srv.URL+path, nil)
 		require.NoError(t, err)
 		r.Header.Set(tenant.Header, teamA)

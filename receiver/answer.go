@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strconv"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/weir-metrics/weir/overload"
 	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/tenant"
 	"github.com/weir-metrics/weir/tracing"
 )
 
@@ -104,14 +104,12 @@ func (r *Receiver) failure(ctx context.Context, h http.Header, ep *endpoint, ten
 	}
 	switch e.Kind {
 	case proto.KindUnauthenticated:
-		h.Set("WWW-Authenticate", `Basic realm="weir"`)
+		tenant.Challenge(h)
 	case proto.KindUnsupported:
 		h.Set("Accept", ep.accept)
 		h.Set("Accept-Encoding", ep.acceptEncoding())
 	case proto.KindUnavailable, proto.KindLimit:
-		// Short, because a whole shard of the sender waits, and spread, so that
-		// senders do not come back together.
-		h.Set("Retry-After", strconv.Itoa(1+rand.IntN(5)))
+		h.Set("Retry-After", strconv.Itoa(e.RetrySeconds()))
 	}
 	if e.ID == overload.ID {
 		r.Usage.Known(tenantID).Refused()

@@ -19,6 +19,10 @@ import (
 func (r *Receiver) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	switch {
 	case isHandshake(hr):
+		if _, err := r.Tenants.Identify(hr, tenant.ScopeWrite); err != nil {
+			r.answer(w, hr, proto.V1, "", nil, err)
+			return
+		}
 		answerHandshake(w)
 		return
 	case hr.Method != http.MethodPost:
@@ -26,12 +30,11 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)
 		return
 	}
-	v, enc, err := r.negotiate(hr.Header)
-	if err != nil {
-		r.answer(w, hr, v, "", nil, err)
-		return
-	}
 	who, err := r.Tenants.Authenticate(hr, tenant.ScopeWrite)
+	v, enc, unknown := r.negotiate(hr.Header) // also when it is refused: the answer depends on it
+	if err == nil {
+		err = unknown
+	}
 	if err != nil {
 		r.answer(w, hr, v, "", nil, err)
 		return

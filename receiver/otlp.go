@@ -117,12 +117,14 @@ var otlp = endpoint{
 
 func (r *Receiver) serveOTLP(w http.ResponseWriter, hr *http.Request) {
 	a := otlpAnswer{ct: typeJSON}
-	var who tenant.Identity
-	ct, enc, err := negotiateOTLP(hr.Header)
-	if err == nil {
+	who, err := r.Tenants.Authenticate(hr, tenant.ScopeWrite)
+	a.tenantID = who.Tenant
+	ct, enc, unknown := negotiateOTLP(hr.Header)
+	if unknown == nil {
 		a.ct = ct
-		who, err = r.Tenants.Authenticate(hr, tenant.ScopeWrite)
-		a.tenantID = who.Tenant
+	}
+	if err == nil {
+		err = unknown
 	}
 	if err != nil {
 		r.answerOTLP(w, hr, &a, err)

@@ -38,12 +38,18 @@ func (b banner) print(w io.Writer) error {
 	return err
 }
 
+// aToken stands for one, which we do not know.
+const aToken = "weir_..."
+
 // remoteWrite is the sender's side. Without retry_on_http_429 a Prometheus
 // drops what a limit asks it to send later.
 func (b banner) remoteWrite(base string) string {
 	headers := ""
-	if b.mode == tenant.ModeHeader {
+	switch b.mode {
+	case tenant.ModeHeader:
 		headers = "    headers:\n      " + tenant.Header + ": " + tenant.Anonymous + "  # your tenant\n"
+	case tenant.ModeRequired:
+		headers = "    authorization:\n      credentials: " + aToken + "  # of a credential with the scope write\n"
 	}
 	return "remote_write:\n" +
 		"  - url: " + base + "/api/v1/push\n" +
@@ -57,8 +63,11 @@ func (b banner) remoteWrite(base string) string {
 
 func (b banner) firstQuery(base string) string {
 	header := ""
-	if b.mode == tenant.ModeHeader {
+	switch b.mode {
+	case tenant.ModeHeader:
 		header = "-H '" + tenant.Header + ": " + b.tenant + "' "
+	case tenant.ModeRequired:
+		header = "-H 'Authorization: Bearer " + aToken + "' -H '" + tenant.Header + ": " + b.tenant + "' "
 	}
 	return "curl -s " + header + "'" + base + "/prometheus/api/v1/query?query=up'"
 }

@@ -36,6 +36,14 @@ func TestBanner(t *testing.T) {
 			"127.0.0.1",
 		},
 		{
+			"with credentials", banner{everywhere, tenant.ModeRequired, "ops", "./data"},
+			[]string{
+				"    authorization:\n          credentials: weir_...", "http://localhost:80/api/v1/push",
+				"curl -s -H 'Authorization: Bearer weir_...' -H 'X-Scope-OrgID: ops' 'http://localhost:80/",
+			},
+			"your tenant",
+		},
+		{
 			"without own metrics", banner{loopback, tenant.ModeNone, "", "./data"},
 			[]string{"http://127.0.0.1:9009/api/v1/push"}, "curl",
 		},

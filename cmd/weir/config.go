@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"reflect"
 	"slices"
@@ -43,8 +44,9 @@ type Config struct {
 
 // LogConfig says what is logged to standard error, and how.
 type LogConfig struct {
-	Level  string `yaml:"level"`
-	Format string `yaml:"format"`
+	Level     string `yaml:"level"`
+	Format    string `yaml:"format"`
+	AuditFile string `yaml:"audit_file"`
 }
 
 // HTTPConfig has the addresses of the two listeners, and what each takes.
@@ -56,7 +58,8 @@ type HTTPConfig struct {
 
 // AuthConfig says how the tenant of a request is found.
 type AuthConfig struct {
-	Mode tenant.Mode `yaml:"mode"`
+	Mode           tenant.Mode `yaml:"mode"`
+	TrustedProxies []string    `yaml:"trusted_proxies"`
 }
 
 // SelfMetricsConfig says where weir writes its own metrics.
@@ -72,15 +75,19 @@ func DefaultConfig() Config {
 		Target:  targetAll,
 		DataDir: "./data",
 		Log: LogConfig{
-			Level:  "info",   // debug, info, warn or error
-			Format: "logfmt", // or json
+			Level:     "info",   // debug, info, warn or error
+			Format:    "logfmt", // or json
+			AuditFile: "",       // of audit records, a JSON object each; empty: they are in the log
 		},
 		HTTP: HTTPConfig{
 			Listen:         "",               // by auth.mode: see defaultListen
 			AdminListen:    "127.0.0.1:9010", // pprof; empty: none
 			MaxConnections: 4096,             // of each listener, about 16 KiB each; beyond that idle ones are closed
 		},
-		Auth:     AuthConfig{Mode: tenant.ModeNone},
+		Auth: AuthConfig{
+			Mode:           tenant.ModeNone, // none, header or required
+			TrustedProxies: []string{},      // networks, who are believed about where a request comes from
+		},
 		Limits:   tenant.DefaultLimits(),
 		Receiver: receiver.DefaultConfig(),
 		Ingester: ingester.DefaultConfig(),
@@ -225,11 +232,26 @@ func (c *HTTPConfig) Validate(prefix string) []error {
 
 // Validate implements section.
 func (c *AuthConfig) Validate(prefix string) []error {
-	modes := []string{string(tenant.ModeNone), string(tenant.ModeHeader)}
-	if slices.Contains(modes, string(c.Mode)) {
-		return nil
+	var errs []error
+	modes := []string{string(tenant.ModeNone), string(tenant.ModeHeader), string(tenant.ModeRequired)}
+	if !slices.Contains(modes, string(c.Mode)) {
+		errs = append(errs, fmt.Errorf("%s.mode: %q: must be one of %s", prefix, c.Mode, strings.Join(modes, ", ")))
 	}
-	return []error{fmt.Errorf("%s.mode: %q: must be %s", prefix, c.Mode, strings.Join(modes, " or "))}
+	for i, proxy := range c.TrustedProxies {
+		if _, err := netip.ParsePrefix(proxy); err != nil {
+			errs = append(errs, fmt.Errorf("%s.trusted_proxies[%d]: %q: must be a network such as 10.0.0.0/8 or 192.0.2.7/32", prefix, i, proxy))
+		}
+	}
+	return errs
+}
+
+// proxies are the trusted ones of a configuration that was validated.
+func (c *AuthConfig) proxies() []netip.Prefix {
+	var all []netip.Prefix
+	for _, proxy := range c.TrustedProxies {
+		all = append(all, netip.MustParsePrefix(proxy))
+	}
+	return all
 }
 
 // Validate implements section.

@@ -181,7 +181,9 @@ func TestRulesBetweenSections(t *testing.T) {
 			`self_metrics.tenant: "ops": must be anonymous while auth.mode is none`},
 		{"own metrics of a tenant that cannot be", []assignment{set("auth.mode", "header"), set("self_metrics.tenant", "a/b")},
 			`self_metrics.tenant: "a/b": must be a tenant id`},
-		{"an unknown mode", []assignment{set("auth.mode", "open")}, `auth.mode: "open": must be none or header`},
+		{"an unknown mode", []assignment{set("auth.mode", "open")}, `auth.mode: "open": must be one of none, header, required`},
+		{"a proxy without a mask", []assignment{set("auth.trusted_proxies", "[10.0.0.0/8, 192.0.2.7]")},
+			`auth.trusted_proxies[1]: "192.0.2.7": must be a network such as 10.0.0.0/8 or 192.0.2.7/32`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, err := loadConfig("", tc.sets, env(nil))

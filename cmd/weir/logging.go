@@ -5,13 +5,16 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/weir-metrics/weir/audit"
 	"github.com/weir-metrics/weir/tracing"
 )
 
@@ -20,6 +23,7 @@ type log struct {
 	*slog.Logger
 	level   *slog.LevelVar // may be set at any time
 	limiter *limiter
+	lines   slog.Handler // that writes each line, whatever its level and how often
 }
 
 // newLog returns a log for a configuration that was validated.
@@ -33,6 +37,7 @@ func newLog(cfg LogConfig, w io.Writer) *log {
 	if cfg.Format == "json" {
 		h = slog.NewJSONHandler(w, opts)
 	}
+	l.lines = h
 	l.Logger = slog.New(&handler{Handler: h, limiter: l.limiter})
 	return l
 }
@@ -87,6 +92,19 @@ func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 // WithGroup implements slog.Handler.
 func (h *handler) WithGroup(name string) slog.Handler {
 	return &handler{h.Handler.WithGroup(name), h.limiter, h.component}
+}
+
+// newAudit returns the audit log, and what closes it. A record goes past level and
+// limiter: it is written, or counted as a failure.
+func newAudit(cfg LogConfig, log *log, reg prometheus.Registerer) (*audit.Log, func(), error) {
+	if cfg.AuditFile == "" {
+		return audit.New(log.lines.WithAttrs([]slog.Attr{slog.String(componentKey, "audit")}), reg), func() {}, nil
+	}
+	f, err := os.OpenFile(cfg.AuditFile, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, nil, fmt.Errorf("log.audit_file: %w", err)
+	}
+	return audit.New(slog.NewJSONHandler(f, nil), reg), func() { _ = f.Close() }, nil
 }
 
 const (

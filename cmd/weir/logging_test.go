@@ -4,13 +4,18 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"github.com/weir-metrics/weir/audit"
 	"github.com/weir-metrics/weir/tracing"
 )
 
@@ -43,6 +48,40 @@ func TestRepeatedWarnings(t *testing.T) {
 		require.Equal(t, 1, strings.Count(out.String(), "n=100 suppressed=90"), out.String())
 		require.Equal(t, 1, strings.Count(out.String(), "n=101\n"), out.String())
 	})
+}
+
+// TestAuditRecordsAreAllWritten: neither the level nor the limit on repeated lines
+// takes one away.
+func TestAuditRecordsAreAllWritten(t *testing.T) {
+	who := audit.Actor{Credential: "ops", Source: "192.0.2.1"}
+	act := func(cfg LogConfig, out io.Writer) {
+		records, done, err := newAudit(cfg, newLog(cfg, out), prometheus.NewRegistry())
+		require.NoError(t, err)
+		defer done()
+		for range 3 * linesPerMinute {
+			records.Acted(t.Context(), who, "flush", "team-a")
+		}
+	}
+	var out bytes.Buffer
+	act(LogConfig{Level: "error", Format: "logfmt"}, &out)
+	require.Equal(t, 3*linesPerMinute, strings.Count(out.String(),
+		"level=INFO msg=audit component=audit event=acted credential=ops addr=192.0.2.1 action=flush object=team-a\n"), out.String())
+
+	out.Reset()
+	file := filepath.Join(t.TempDir(), "audit.json")
+	for range 2 { // a start goes on with the file
+		act(LogConfig{Level: "error", Format: "logfmt", AuditFile: file}, &out)
+	}
+	written, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Equal(t, 6*linesPerMinute, strings.Count(string(written), `"event":"acted","credential":"ops","addr":"192.0.2.1","action":"flush","object":"team-a"}`+"\n"))
+	require.Empty(t, out.String())
+	info, err := os.Stat(file)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode())
+
+	_, _, err = newAudit(LogConfig{AuditFile: t.TempDir()}, newLog(LogConfig{Level: "info"}, &out), nil)
+	require.ErrorContains(t, err, "log.audit_file: ")
 }
 
 func TestLimiterIsBounded(t *testing.T) {

@@ -48,7 +48,14 @@ func runAll(ctx context.Context, cfg Config, flags map[string]string, log *log, 
 	if err != nil {
 		return err
 	}
-	c := newComponents(ctx, cfg, settings, spans, log, reg)
+	records, closeAudit, err := newAudit(cfg.Log, log, reg)
+	if err != nil {
+		return err
+	}
+	defer closeAudit()
+	tenants := tenant.NewDirectory(cfg.Auth.Mode, tenant.Settings{Limits: cfg.Limits, State: tenant.StateActive}).
+		WithAuth(tenant.Auth{TrustedProxies: cfg.Auth.proxies(), Audit: records, Registry: reg})
+	c := newComponents(ctx, cfg, tenants, settings, spans, log, reg)
 	self := newSelfMetrics(cfg.SelfMetrics, instance, reg, log.component("self metrics"), c.receiver.WriteV2)
 	servers, err := newServers(cfg.HTTP, listener, c.api, log, reg)
 	if err != nil {
@@ -59,7 +66,7 @@ func runAll(ctx context.Context, cfg Config, flags map[string]string, log *log, 
 	if spans != nil {
 		parts = append(parts, part{"tracing", spans.run})
 	}
-	parts = append(parts, part{"overload", c.guard.Run}, part{"ingester", c.ingester.Run})
+	parts = append(parts, part{"audit", records.Run}, part{"overload", c.guard.Run}, part{"ingester", c.ingester.Run})
 	parts = append(parts, servers...)
 	parts = append(parts, part{"self metrics", func(ctx context.Context) error {
 		return greet(ctx, c.ingester.Ready, self, func() { sayHello(cfg, listener.Addr(), stdout, log.Logger) })
@@ -77,8 +84,7 @@ type components struct {
 	api      *api.API
 }
 
-func newComponents(ctx context.Context, cfg Config, settings api.Settings, spans *tracer, log *log, reg *prometheus.Registry) components {
-	tenants := tenant.NewDirectory(cfg.Auth.Mode, tenant.Settings{Limits: cfg.Limits, State: tenant.StateActive})
+func newComponents(ctx context.Context, cfg Config, tenants *tenant.Directory, settings api.Settings, spans *tracer, log *log, reg *prometheus.Registry) components {
 
 	guard := overload.New(cfg.Overload, log.component("overload"), reg)
 	ing := ingester.New(cfg.Ingester, ingester.Deps{
