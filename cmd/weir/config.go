@@ -3,22 +3,19 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
 	"os"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
-
-	"go.yaml.in/yaml/v3"
 
 	"github.com/weir-metrics/weir/api"
 	"github.com/weir-metrics/weir/ingester"
 	"github.com/weir-metrics/weir/overload"
 	"github.com/weir-metrics/weir/receiver"
+	"github.com/weir-metrics/weir/strictyaml"
 	"github.com/weir-metrics/weir/tenant"
 )
 
@@ -124,64 +121,29 @@ type assignment struct {
 // the assignments in order. Its error names every violation, one a line.
 func loadConfig(file string, assignments []assignment, getenv func(string) (string, bool)) (Config, error) {
 	cfg := DefaultConfig()
-	tree := reflect.ValueOf(&cfg).Elem()
 	var errs []error
 	if file != "" {
-		errs = append(errs, readFile(file, tree, getenv)...)
+		errs = append(errs, readFile(file, &cfg, getenv)...)
 	}
 	for _, a := range assignments {
-		if err := setPath(tree, a.path, a.value); err != nil {
+		if err := strictyaml.Set(&cfg, a.path, a.value); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", a.flag, err))
 		}
 	}
 	if cfg.HTTP.Listen == "" {
 		cfg.HTTP.Listen = defaultListen(cfg.Auth.Mode)
 	}
-	errs = append(errs, validateTree(tree, "")...)
+	errs = append(errs, strictyaml.Validate(&cfg)...)
 	return cfg, errors.Join(errs...)
 }
 
-func readFile(file string, tree reflect.Value, getenv func(string) (string, bool)) []error {
+func readFile(file string, cfg *Config, getenv func(string) (string, bool)) []error {
 	f, err := os.Open(file)
 	if err != nil {
 		return []error{fmt.Errorf("read the configuration: %w", err)}
 	}
 	defer f.Close()
-	dec := yaml.NewDecoder(f)
-	var doc yaml.Node
-	if err := dec.Decode(&doc); err != nil {
-		if errors.Is(err, io.EOF) { // an empty file
-			return nil
-		}
-		return []error{fmt.Errorf("%s: %w", file, err)}
-	}
-	r := &reader{file: file, getenv: getenv}
-	r.read(doc.Content[0], tree, "")
-	if err := dec.Decode(&yaml.Node{}); !errors.Is(err, io.EOF) {
-		r.errs = append(r.errs, fmt.Errorf("%s: has a second YAML document; only one is read", file))
-	}
-	return r.errs
-}
-
-// section is a part of the tree that knows its own rules.
-type section interface {
-	// Validate returns every violation as "path: value: rule", each path below
-	// prefix.
-	Validate(prefix string) []error
-}
-
-// validateTree asks every section of the tree below at.
-func validateTree(at reflect.Value, path string) []error {
-	var errs []error
-	if s, ok := at.Addr().Interface().(section); ok {
-		errs = s.Validate(path)
-	}
-	for _, f := range fieldsOf(at) {
-		if f.value.Kind() == reflect.Struct {
-			errs = append(errs, validateTree(f.value, join(path, f.name))...)
-		}
-	}
-	return errs
+	return strictyaml.Decode(file, f, cfg, getenv)
 }
 
 // Validate holds the rules of the top of the tree and those between sections.
@@ -200,7 +162,7 @@ func (c *Config) Validate(string) []error {
 	return errs
 }
 
-// Validate implements section.
+// Validate implements strictyaml.Section.
 func (c *LogConfig) Validate(prefix string) []error {
 	var errs []error
 	if err := new(slog.Level).UnmarshalText([]byte(c.Level)); err != nil {
@@ -212,7 +174,7 @@ func (c *LogConfig) Validate(prefix string) []error {
 	return errs
 }
 
-// Validate implements section.
+// Validate implements strictyaml.Section.
 func (c *HTTPConfig) Validate(prefix string) []error {
 	var errs []error
 	address := func(name, value string) {
@@ -230,7 +192,7 @@ func (c *HTTPConfig) Validate(prefix string) []error {
 	return errs
 }
 
-// Validate implements section.
+// Validate implements strictyaml.Section.
 func (c *AuthConfig) Validate(prefix string) []error {
 	var errs []error
 	modes := []string{string(tenant.ModeNone), string(tenant.ModeHeader), string(tenant.ModeRequired)}
@@ -254,28 +216,14 @@ func (c *AuthConfig) proxies() []netip.Prefix {
 	return all
 }
 
-// Validate implements section.
+// Validate implements strictyaml.Section.
 func (c *SelfMetricsConfig) Validate(prefix string) []error {
 	var errs []error
 	if err := tenant.ValidateID(c.Tenant); err != nil {
 		errs = append(errs, fmt.Errorf("%s.tenant: %q: must be a tenant id: %w", prefix, c.Tenant, err))
 	}
 	if c.Interval < time.Second {
-		errs = append(errs, fmt.Errorf("%s.interval: %s: must be at least 1s", prefix, formatDuration(c.Interval)))
+		errs = append(errs, fmt.Errorf("%s.interval: %s: must be at least 1s", prefix, strictyaml.FormatDuration(c.Interval)))
 	}
 	return errs
-}
-
-// printConfig writes cfg as the YAML that would produce it.
-func printConfig(w io.Writer, cfg Config) error {
-	tree, err := nodeOf(reflect.ValueOf(cfg))
-	if err != nil {
-		return err
-	}
-	enc := yaml.NewEncoder(w)
-	enc.SetIndent(2)
-	if err := enc.Encode(tree); err != nil {
-		return err
-	}
-	return enc.Close()
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/weir-metrics/weir/strictyaml"
 	"github.com/weir-metrics/weir/tenant"
 )
 
@@ -51,7 +52,7 @@ func TestPrintedConfigReadsBack(t *testing.T) {
 	want, err := loadConfig("testdata/full.yaml", nil, env(map[string]string{"WEIR_PORT": "19009", "WEIR_WINDOW": "1h"}))
 	require.NoError(t, err)
 	var printed bytes.Buffer
-	require.NoError(t, printConfig(&printed, want))
+	require.NoError(t, strictyaml.Encode(&printed, want))
 	got, err := loadConfig(writeFile(t, printed.String()), nil, env(nil))
 	require.NoError(t, err)
 	require.Empty(t, cmp.Diff(want, got))
@@ -65,7 +66,7 @@ func TestEveryPathIsDocumented(t *testing.T) {
 	require.NoError(t, err)
 	var missing []string
 	for _, leaf := range leavesOf(reflect.ValueOf(defaults), "") {
-		row := fmt.Sprintf("| `%s` | `%s` |", leaf.name, leafText(t, leaf.value))
+		row := fmt.Sprintf("| `%s` | `%s` |", leaf.Name, leafText(t, leaf.Value))
 		if !strings.Contains(string(manual), row) {
 			missing = append(missing, row)
 		}
@@ -73,20 +74,20 @@ func TestEveryPathIsDocumented(t *testing.T) {
 	require.Empty(t, missing, "rows that docs/operations.md lacks")
 }
 
-func leavesOf(at reflect.Value, path string) []field {
+func leavesOf(at reflect.Value, path string) []strictyaml.Field {
 	if at.Kind() != reflect.Struct {
-		return []field{{path, at}}
+		return []strictyaml.Field{{Name: path, Value: at}}
 	}
-	var leaves []field
-	for _, f := range fieldsOf(at) {
-		leaves = append(leaves, leavesOf(f.value, join(path, f.name))...)
+	var leaves []strictyaml.Field
+	for _, f := range strictyaml.Fields(at) {
+		leaves = append(leaves, leavesOf(f.Value, strings.TrimPrefix(path+"."+f.Name, "."))...)
 	}
 	return leaves
 }
 
 func leafText(t *testing.T, v reflect.Value) string {
 	t.Helper()
-	node, err := nodeOf(v)
+	node, err := strictyaml.Node(v)
 	require.NoError(t, err)
 	if node.Kind == yaml.SequenceNode {
 		text, err := yaml.Marshal(node)
@@ -98,9 +99,9 @@ func leafText(t *testing.T, v reflect.Value) string {
 
 func TestEverySectionHasRules(t *testing.T) {
 	cfg := DefaultConfig()
-	for _, f := range fieldsOf(reflect.ValueOf(&cfg).Elem()) {
-		if f.value.Kind() == reflect.Struct {
-			require.Implements(t, (*section)(nil), f.value.Addr().Interface(), f.name)
+	for _, f := range strictyaml.Fields(reflect.ValueOf(&cfg).Elem()) {
+		if f.Value.Kind() == reflect.Struct {
+			require.Implements(t, (*strictyaml.Section)(nil), f.Value.Addr().Interface(), f.Name)
 		}
 	}
 }

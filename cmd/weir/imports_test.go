@@ -21,12 +21,13 @@ const module = "github.com/weir-metrics/weir/"
 // them. Packages below a component (store/block) belong to it unless they have
 // a line of their own. Test files are free.
 var allowedImports = map[string][]string{
-	"proto":    {},
-	"tracing":  {},
-	"relabel":  {"proto"},
-	"audit":    {"tracing"},
-	"tenant":   {"audit", "relabel", "proto"},
-	"overload": {"proto"},
+	"proto":      {},
+	"tracing":    {},
+	"relabel":    {"proto"},
+	"audit":      {"tracing"},
+	"strictyaml": {},
+	"tenant":     {"audit", "relabel", "strictyaml", "proto"},
+	"overload":   {"proto"},
 
 	"rpc":   {"tenant", "relabel", "proto"},
 	"ring":  {"tenant", "relabel", "proto"},
@@ -40,16 +41,16 @@ var allowedImports = map[string][]string{
 
 	"api": {
 		"receiver", "ingester", "querier", "store/gateway", "store/compact",
-		"store", "ring", "rpc", "overload", "tenant", "relabel", "tracing", "proto",
+		"store", "ring", "rpc", "overload", "tenant", "relabel", "strictyaml", "tracing", "proto",
 	},
 	"ruler": {
 		"receiver", "ingester", "querier", "store/gateway", "store/compact",
-		"store", "ring", "rpc", "overload", "tenant", "relabel", "tracing", "proto",
+		"store", "ring", "rpc", "overload", "tenant", "relabel", "strictyaml", "tracing", "proto",
 	},
 
 	"cmd/weir": {
 		"api", "ruler", "receiver", "ingester", "querier", "store/gateway", "store/compact",
-		"store", "ring", "rpc", "overload", "tenant", "audit", "relabel", "tracing", "proto",
+		"store", "ring", "rpc", "overload", "tenant", "audit", "relabel", "strictyaml", "tracing", "proto",
 	},
 
 	// Speak to processes over HTTP, as anybody could.

@@ -21,6 +21,8 @@ import (
 	"syscall"
 
 	"github.com/prometheus/common/version"
+
+	"github.com/weir-metrics/weir/strictyaml"
 )
 
 func main() {
@@ -61,7 +63,7 @@ func run(ctx context.Context, args []string, getenv func(string) (string, bool),
 		fmt.Fprintln(stdout, "the configuration is valid")
 		return 0
 	case "config print":
-		if err := printConfig(stdout, cfg); err != nil {
+		if err := strictyaml.Encode(stdout, cfg); err != nil {
 			return fail(1, fmt.Errorf("print the configuration: %w", err))
 		}
 		return 0

@@ -22,6 +22,7 @@ import (
 	"github.com/weir-metrics/weir/proto"
 	"github.com/weir-metrics/weir/querier"
 	"github.com/weir-metrics/weir/receiver"
+	"github.com/weir-metrics/weir/strictyaml"
 	"github.com/weir-metrics/weir/tenant"
 )
 
@@ -163,7 +164,7 @@ func newRegistry(log *log) *prometheus.Registry {
 // shownSettings are what the status pages show of how we were started.
 func shownSettings(cfg Config, flags map[string]string) (api.Settings, error) {
 	var text strings.Builder
-	if err := printConfig(&text, cfg); err != nil {
+	if err := strictyaml.Encode(&text, cfg); err != nil {
 		return api.Settings{}, fmt.Errorf("print the configuration: %w", err)
 	}
 	return api.Settings{YAML: text.String(), Flags: flags, Retention: cfg.Ingester.Retention}, nil

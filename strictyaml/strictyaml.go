@@ -1,7 +1,17 @@
-package main
+// Package strictyaml reads YAML into trees of structs by their yaml tags, and
+// says everything that is wrong with it.
+//
+//	file ── Decode ──> struct ── Validate ──> violations: path, value, rule
+//	-set path=value ── Set ─┘        └─ Encode ──> the YAML that would produce it
+//
+// It exists beside yaml.Decoder because that one stops naming paths below the
+// line number and writes durations in a form nobody types ("360h0m0s").
+package strictyaml
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"reflect"
 	"regexp"
 	"strings"
@@ -11,15 +21,53 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// The configuration is a tree of structs with yaml tags. The functions here
-// walk it by those tags: to read a file strictly, to set one path, to print it.
-// They exist beside yaml.Decoder because that one stops naming paths below the
-// line number and writes durations in a form nobody types ("360h0m0s").
-
 var (
 	durationType = reflect.TypeFor[time.Duration]()
 	variable     = regexp.MustCompile(`\$\{([^}]*)\}`)
 )
+
+// Decode reads src, the content of a file that messages name so, into out, a
+// pointer to a struct. What the file does not mention keeps its value. ${NAME} is
+// what getenv knows by that name. It returns every violation.
+func Decode(file string, src io.Reader, out any, getenv func(string) (string, bool)) []error {
+	dec := yaml.NewDecoder(src)
+	var doc yaml.Node
+	if err := dec.Decode(&doc); err != nil {
+		if errors.Is(err, io.EOF) { // an empty file
+			return nil
+		}
+		return []error{fmt.Errorf("%s: %w", file, err)}
+	}
+	r := &reader{file: file, getenv: getenv}
+	r.read(doc.Content[0], reflect.ValueOf(out).Elem(), "")
+	if err := dec.Decode(&yaml.Node{}); !errors.Is(err, io.EOF) {
+		r.errs = append(r.errs, fmt.Errorf("%s: has a second YAML document; only one is read", file))
+	}
+	return r.errs
+}
+
+// Section is a part of a tree that knows its own rules.
+type Section interface {
+	// Validate returns every violation as "path: value: rule", each path below
+	// prefix.
+	Validate(prefix string) []error
+}
+
+// Validate asks every section of the tree that out points to.
+func Validate(out any) []error { return validate(reflect.ValueOf(out).Elem(), "") }
+
+func validate(at reflect.Value, path string) []error {
+	var errs []error
+	if s, ok := at.Addr().Interface().(Section); ok {
+		errs = s.Validate(path)
+	}
+	for _, f := range Fields(at) {
+		if f.Value.Kind() == reflect.Struct {
+			errs = append(errs, validate(f.Value, join(path, f.Name))...)
+		}
+	}
+	return errs
+}
 
 // reader decodes YAML nodes into structs and collects every violation.
 type reader struct {
@@ -57,7 +105,7 @@ func (r *reader) read(n *yaml.Node, out reflect.Value, path string) {
 		r.violation(n, path, "%s: must be a mapping", show(n))
 		return
 	}
-	fields := fieldsOf(out)
+	fields := Fields(out)
 	seen := map[string]bool{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key := n.Content[i].Value
@@ -133,23 +181,23 @@ func parseDuration(s string) (time.Duration, error) {
 	return time.Duration(d), err
 }
 
-// formatDuration is the form operators type: 15d rather than 360h0m0s.
-func formatDuration(d time.Duration) string {
+// FormatDuration is the form operators type: 15d rather than 360h0m0s.
+func FormatDuration(d time.Duration) string {
 	if d < 0 || d%time.Millisecond != 0 {
 		return d.String()
 	}
 	return model.Duration(d).String()
 }
 
-// setPath sets the leaf of tree that path names. A string takes the text as it
-// is, anything else is read as YAML.
-func setPath(tree reflect.Value, path, text string) error {
-	at := tree
+// Set sets the leaf that path names of the tree that out points to. A string
+// takes the text as it is, anything else is read as YAML.
+func Set(out any, path, text string) error {
+	at := reflect.ValueOf(out).Elem()
 	for key := range strings.SplitSeq(path, ".") {
 		if at.Kind() != reflect.Struct {
 			return fmt.Errorf("%s: nothing can be set below a single value", path)
 		}
-		fields := fieldsOf(at)
+		fields := Fields(at)
 		field, ok := lookup(fields, key)
 		if !ok {
 			return fmt.Errorf("%s: unknown key%s", path, suggest(fields, key))
@@ -158,7 +206,7 @@ func setPath(tree reflect.Value, path, text string) error {
 	}
 	switch at.Kind() {
 	case reflect.Struct:
-		return fmt.Errorf("%s: name a single value below it, such as %s", path, join(path, fieldsOf(at)[0].name))
+		return fmt.Errorf("%s: name a single value below it, such as %s", path, join(path, Fields(at)[0].Name))
 	case reflect.String:
 		at.SetString(text)
 		return nil
@@ -173,59 +221,74 @@ func setPath(tree reflect.Value, path, text string) error {
 	return nil
 }
 
-// nodeOf returns tree as YAML.
-func nodeOf(tree reflect.Value) (*yaml.Node, error) {
+// Encode writes tree as the YAML that would produce it.
+func Encode(w io.Writer, tree any) error {
+	node, err := Node(reflect.ValueOf(tree))
+	if err != nil {
+		return err
+	}
+	enc := yaml.NewEncoder(w)
+	enc.SetIndent(2)
+	if err := enc.Encode(node); err != nil {
+		return err
+	}
+	return enc.Close()
+}
+
+// Node returns tree as YAML.
+func Node(tree reflect.Value) (*yaml.Node, error) {
 	if tree.Type() == durationType {
-		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: formatDuration(time.Duration(tree.Int()))}, nil
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: FormatDuration(time.Duration(tree.Int()))}, nil
 	}
 	n := &yaml.Node{}
 	if tree.Kind() != reflect.Struct {
 		return n, n.Encode(tree.Interface())
 	}
 	n.Kind = yaml.MappingNode
-	for _, f := range fieldsOf(tree) {
-		child, err := nodeOf(f.value)
+	for _, f := range Fields(tree) {
+		child, err := Node(f.Value)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", f.name, err)
+			return nil, fmt.Errorf("%s: %w", f.Name, err)
 		}
-		n.Content = append(n.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: f.name}, child)
+		n.Content = append(n.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: f.Name}, child)
 	}
 	return n, nil
 }
 
-type field struct {
-	name  string
-	value reflect.Value
+// Field is a field of a struct by its yaml name.
+type Field struct {
+	Name  string
+	Value reflect.Value
 }
 
-// fieldsOf lists the fields of a struct that have a yaml name, in order.
-func fieldsOf(s reflect.Value) []field {
-	var fields []field
+// Fields lists the fields of a struct that have a yaml name, in order.
+func Fields(s reflect.Value) []Field {
+	var fields []Field
 	for i := range s.NumField() {
 		name, _, _ := strings.Cut(s.Type().Field(i).Tag.Get("yaml"), ",")
 		if name != "" && name != "-" {
-			fields = append(fields, field{name, s.Field(i)})
+			fields = append(fields, Field{name, s.Field(i)})
 		}
 	}
 	return fields
 }
 
-func lookup(fields []field, name string) (reflect.Value, bool) {
+func lookup(fields []Field, name string) (reflect.Value, bool) {
 	for _, f := range fields {
-		if f.name == name {
-			return f.value, true
+		if f.Name == name {
+			return f.Value, true
 		}
 	}
 	return reflect.Value{}, false
 }
 
 // suggest names the key that was probably meant, or all when none is near.
-func suggest(fields []field, name string) string {
+func suggest(fields []Field, name string) string {
 	names := make([]string, len(fields))
 	for i, f := range fields {
-		names[i] = f.name
-		if distance(f.name, name) <= 2 || strings.Contains(f.name, name) {
-			return fmt.Sprintf(": did you mean %s?", f.name)
+		names[i] = f.Name
+		if distance(f.Name, name) <= 2 || strings.Contains(f.Name, name) {
+			return fmt.Sprintf(": did you mean %s?", f.Name)
 		}
 	}
 	return ": must be one of " + strings.Join(names, ", ")
