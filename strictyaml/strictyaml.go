@@ -4,6 +4,9 @@
 //	file ── Decode ──> struct ── Validate ──> violations: path, value, rule
 //	-set path=value ── Set ─┘        └─ Encode ──> the YAML that would produce it
 //
+// Below Decode is Decoder, in decoder.go, for files whose parts inherit from each
+// other.
+//
 // It exists beside yaml.Decoder because that one stops naming paths below the
 // line number and writes durations in a form nobody types ("360h0m0s").
 package strictyaml
@@ -13,7 +16,6 @@ import (
 	"fmt"
 	"io"
 	"reflect"
-	"regexp"
 	"strings"
 	"time"
 
@@ -21,29 +23,17 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-var (
-	durationType = reflect.TypeFor[time.Duration]()
-	variable     = regexp.MustCompile(`\$\{([^}]*)\}`)
-)
+var durationType = reflect.TypeFor[time.Duration]()
 
 // Decode reads src, the content of a file that messages name so, into out, a
 // pointer to a struct. What the file does not mention keeps its value. ${NAME} is
 // what getenv knows by that name. It returns every violation.
 func Decode(file string, src io.Reader, out any, getenv func(string) (string, bool)) []error {
-	dec := yaml.NewDecoder(src)
-	var doc yaml.Node
-	if err := dec.Decode(&doc); err != nil {
-		if errors.Is(err, io.EOF) { // an empty file
-			return nil
-		}
-		return []error{fmt.Errorf("%s: %w", file, err)}
+	d := Decoder{File: file, Getenv: getenv}
+	if doc := d.Parse(src); doc != nil {
+		d.Read(doc, out, "")
 	}
-	r := &reader{file: file, getenv: getenv}
-	r.read(doc.Content[0], reflect.ValueOf(out).Elem(), "")
-	if err := dec.Decode(&yaml.Node{}); !errors.Is(err, io.EOF) {
-		r.errs = append(r.errs, fmt.Errorf("%s: has a second YAML document; only one is read", file))
-	}
-	return r.errs
+	return d.Errors()
 }
 
 // Section is a part of a tree that knows its own rules.
@@ -69,80 +59,6 @@ func validate(at reflect.Value, path string) []error {
 	return errs
 }
 
-// reader decodes YAML nodes into structs and collects every violation.
-type reader struct {
-	file   string // for messages
-	getenv func(string) (string, bool)
-	errs   []error
-}
-
-func (r *reader) violation(n *yaml.Node, path, format string, args ...any) {
-	r.errs = append(r.errs, fmt.Errorf("%s:%d: %s: %s", r.file, n.Line, path, fmt.Sprintf(format, args...)))
-}
-
-// read decodes n into out, a struct or a leaf. What n does not mention keeps
-// its value, and so does what is wrong.
-func (r *reader) read(n *yaml.Node, out reflect.Value, path string) {
-	if n.Kind == yaml.AliasNode {
-		n = n.Alias
-	}
-	r.expand(n, path)
-	for _, item := range n.Content {
-		if n.Kind == yaml.SequenceNode {
-			r.expand(item, path)
-		}
-	}
-	if isNull(n) {
-		return
-	}
-	if out.Kind() != reflect.Struct {
-		if rule := readLeaf(n, out); rule != "" {
-			r.violation(n, path, "%s: %s", show(n), rule)
-		}
-		return
-	}
-	if n.Kind != yaml.MappingNode {
-		r.violation(n, path, "%s: must be a mapping", show(n))
-		return
-	}
-	fields := Fields(out)
-	seen := map[string]bool{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		key := n.Content[i].Value
-		at := join(path, key)
-		field, ok := lookup(fields, key)
-		switch {
-		case !ok:
-			r.violation(n.Content[i], at, "unknown key%s", suggest(fields, key))
-		case seen[key]:
-			r.violation(n.Content[i], at, "set twice")
-		default:
-			r.read(n.Content[i+1], field, at)
-		}
-		seen[key] = true
-	}
-}
-
-// expand replaces ${NAME} in a scalar by the environment's value. Expansion
-// happens after parsing, so that a value cannot change the shape of the file. A
-// plain (unquoted) scalar takes the type of what it expands to.
-func (r *reader) expand(n *yaml.Node, path string) {
-	if n.Kind != yaml.ScalarNode || !strings.Contains(n.Value, "${") {
-		return
-	}
-	n.Value = variable.ReplaceAllStringFunc(n.Value, func(ref string) string {
-		name := ref[2 : len(ref)-1]
-		value, ok := r.getenv(name)
-		if !ok {
-			r.violation(n, path, "%s: the environment has no variable %q", ref, name)
-		}
-		return value
-	})
-	if n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) == 0 {
-		n.Tag = ""
-	}
-}
-
 // readLeaf sets out from n; what it returns is the rule that n breaks.
 func readLeaf(n *yaml.Node, out reflect.Value) (rule string) {
 	if out.Type() == durationType {
@@ -165,8 +81,6 @@ func readLeaf(n *yaml.Node, out reflect.Value) (rule string) {
 		return "must be a number"
 	case reflect.String:
 		return "must be a string"
-	case reflect.Slice:
-		return "must be a list such as [a, b]"
 	default:
 		return "must be a " + out.Type().String()
 	}
@@ -215,10 +129,9 @@ func Set(out any, path, text string) error {
 	if err := yaml.Unmarshal([]byte(text), &doc); err != nil || len(doc.Content) != 1 {
 		return fmt.Errorf("%s: %q: is not a YAML value", path, text)
 	}
-	if rule := readLeaf(doc.Content[0], at); rule != "" {
-		return fmt.Errorf("%s: %q: %s", path, text, rule)
-	}
-	return nil
+	var d Decoder
+	d.read(doc.Content[0], at, path)
+	return errors.Join(d.Errors()...)
 }
 
 // Encode writes tree as the YAML that would produce it.
@@ -237,15 +150,32 @@ func Encode(w io.Writer, tree any) error {
 
 // Node returns tree as YAML.
 func Node(tree reflect.Value) (*yaml.Node, error) {
-	if tree.Type() == durationType {
-		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: FormatDuration(time.Duration(tree.Int()))}, nil
-	}
 	n := &yaml.Node{}
-	if tree.Kind() != reflect.Struct {
+	switch {
+	case tree.Type() == durationType:
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: FormatDuration(time.Duration(tree.Int()))}, nil
+	case tree.Kind() == reflect.Pointer && tree.IsNil():
+		return n, n.Encode(nil)
+	case tree.Kind() == reflect.Pointer:
+		return Node(tree.Elem())
+	case tree.Kind() == reflect.Slice && tree.Len() > 0 && isStruct(tree.Type().Elem()):
+		n.Kind = yaml.SequenceNode
+		for _, item := range tree.Seq2() {
+			child, err := Node(item)
+			if err != nil {
+				return nil, err
+			}
+			n.Content = append(n.Content, child)
+		}
+		return n, nil
+	case !isStruct(tree.Type()):
 		return n, n.Encode(tree.Interface())
 	}
 	n.Kind = yaml.MappingNode
 	for _, f := range Fields(tree) {
+		if f.omitEmpty && f.Value.IsZero() {
+			continue
+		}
 		child, err := Node(f.Value)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Name, err)
@@ -257,17 +187,22 @@ func Node(tree reflect.Value) (*yaml.Node, error) {
 
 // Field is a field of a struct by its yaml name.
 type Field struct {
-	Name  string
-	Value reflect.Value
+	Name      string
+	Value     reflect.Value
+	omitEmpty bool
 }
 
-// Fields lists the fields of a struct that have a yaml name, in order.
+// Fields lists the fields of a struct that have a yaml name, in order, and those
+// of structs that are inlined.
 func Fields(s reflect.Value) []Field {
 	var fields []Field
 	for i := range s.NumField() {
-		name, _, _ := strings.Cut(s.Type().Field(i).Tag.Get("yaml"), ",")
-		if name != "" && name != "-" {
-			fields = append(fields, Field{name, s.Field(i)})
+		name, options, _ := strings.Cut(s.Type().Field(i).Tag.Get("yaml"), ",")
+		switch {
+		case options == "inline":
+			fields = append(fields, Fields(s.Field(i))...)
+		case name != "" && name != "-":
+			fields = append(fields, Field{name, s.Field(i), strings.Contains(options, "omitempty")})
 		}
 	}
 	return fields
@@ -328,11 +263,18 @@ func isNull(n *yaml.Node) bool {
 
 // show is a node as it stands in a message.
 func show(n *yaml.Node) string {
+	if n.Kind == yaml.ScalarNode {
+		return fmt.Sprintf("%q", n.Value)
+	}
+	return kindOf(n)
+}
+
+func kindOf(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:
 		return "a mapping"
 	case yaml.SequenceNode:
 		return "a list"
 	}
-	return fmt.Sprintf("%q", n.Value)
+	return "a single value"
 }

@@ -148,7 +148,7 @@ log:
 		`weir.yml:7: limits.out_of_order_windw: unknown key: did you mean out_of_order_window?`,
 		`weir.yml:8: limits.future_grace: "soon": must be a duration such as 500ms, 30s, 10m or 15d`,
 		`weir.yml:9: limits.past_grace: a list: must be a duration such as 500ms, 30s, 10m or 15d`,
-		`weir.yml:10: receiver: "12": must be a mapping`,
+		`weir.yml:10: receiver: a single value: must be a mapping`,
 		`weir.yml:13: http.listen: set twice`,
 		`weir.yml:21: self_metrics.enabled: "perhaps": must be true or false`,
 		`weir.yml:24: log.level: ${LEVEL}: the environment has no variable "LEVEL"`,

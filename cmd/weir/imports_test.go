@@ -41,11 +41,11 @@ var allowedImports = map[string][]string{
 
 	"api": {
 		"receiver", "ingester", "querier", "store/gateway", "store/compact",
-		"store", "ring", "rpc", "overload", "tenant", "relabel", "strictyaml", "tracing", "proto",
+		"store", "ring", "rpc", "overload", "tenant", "relabel", "tracing", "proto",
 	},
 	"ruler": {
 		"receiver", "ingester", "querier", "store/gateway", "store/compact",
-		"store", "ring", "rpc", "overload", "tenant", "relabel", "strictyaml", "tracing", "proto",
+		"store", "ring", "rpc", "overload", "tenant", "relabel", "tracing", "proto",
 	},
 
 	"cmd/weir": {
