@@ -1,12 +1,13 @@
 package api
 
 import (
-	"encoding/json"
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
 
+	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/weir-metrics/weir/tenant"
@@ -112,10 +113,33 @@ func (a *API) flush(w http.ResponseWriter, r *http.Request, who tenant.Identity,
 
 // tenantStats describes every tenant, for operators.
 func (a *API) tenantStats(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	_ = enc.Encode(a.TenantStats()) // an error is a client that went away
+	writeJSON(w, http.StatusOK, a.TenantStats())
+}
+
+// ownLimits says what holds for the tenant who asks, on the path of Mimir.
+func (a *API) ownLimits(_ context.Context, w http.ResponseWriter, r *request) error {
+	return a.effective(w, r.who.Tenant)
+}
+
+// limitsOf says what holds for any tenant.
+func (a *API) limitsOf(w http.ResponseWriter, r *http.Request) {
+	tenantID := chi.URLParam(r, "tenant")
+	err := tenant.ValidateID(tenantID)
+	if err == nil {
+		err = a.effective(w, tenantID)
+	}
+	if err != nil {
+		a.fail(w, r, "", err)
+	}
+}
+
+func (a *API) effective(w http.ResponseWriter, tenantID string) error {
+	e, err := a.Tenants.Effective(tenantID)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, e)
+	return nil
 }
 
 // logLevel shows the level of the log, and sets it to the parameter level of a

@@ -63,6 +63,7 @@ func (a *API) adminRoutes() []route {
 		{get, "/admin/credentials", operators, "who may do what for which tenants, and when each secret was used last, as JSON", a.operator(a.credentials)},
 		{get, "/ingester/tenants", operators, "series, memory, logs and state of each tenant, as JSON", a.unrecorded(a.tenantStats)},
 		{get, "/metrics", operators, "our own metrics", a.unrecorded(a.exposition())},
+		{get, "/admin/tenants/{tenant}/limits", operators, "what holds for a tenant, and why, as JSON", a.unrecorded(a.limitsOf)},
 		{get, "/debug/pprof/", operators, "profiles, by name", a.profile(pprof.Index)},
 		{get, "/debug/pprof/cmdline", operators, "command line", a.profile(pprof.Cmdline)},
 		{get, "/debug/pprof/profile", operators, "CPU profile of ?seconds=", a.profile(pprof.Profile)},
@@ -111,6 +112,7 @@ func (a *API) readRoutes(prefix string) []route {
 		{get, "/status/walreplay", operators, "progress at start, in tenants, for operators", a.statusOf(tenant.ScopeAdmin, a.replayStatus)},
 		{get, "/status/tsdb", readers, "series in memory, counted and ranked", a.read(a.statusTSDB)},
 		{get, "/status/tsdb/blocks", readers, "blocks on disk", a.read(a.statusBlocks)},
+		{get, "/user_limits", readers, "what holds for the tenant, and why", a.serve(a.ownLimits)},
 		{get, "/features", anyone, "what this server knows", a.statusOf(0, a.enabledFeatures)},
 	}
 	for i, rt := range routes {

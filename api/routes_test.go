@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -84,6 +85,12 @@ func TestRoutes(t *testing.T) {
 		{method: "GET", path: "/ingester/tenants", status: 404},
 		{method: "GET", path: "/ingester/tenants", admin: true, status: 200},
 		{method: "POST", path: "/api/v1/push", admin: true, status: 404},
+		{method: "GET", path: "/api/v1/user_limits", status: 200},
+		{method: "GET", path: "/prometheus/api/v1/user_limits", status: 200},
+		{method: "POST", path: "/api/v1/user_limits", status: 405, allow: readGet},
+		{method: "GET", path: "/admin/tenants/a/limits", status: 404},
+		{method: "GET", path: "/admin/tenants/a/limits", admin: true, status: 200},
+		{method: "GET", path: "/admin/tenants/a%20b/limits", admin: true, status: 400},
 	} {
 		name := tc.method + " " + tc.path
 		handler := s.Handler
@@ -160,6 +167,24 @@ func TestFlush(t *testing.T) {
 	require.Contains(t, s.logs.String(), "disk full")
 	failure = proto.Errorf(proto.KindNotFound, "weir-tenant-unknown", "no such tenant")
 	require.Equal(t, 404, s.do(t, "POST", "/ingester/flush", nil).Code)
+}
+
+func TestLimits(t *testing.T) {
+	s := newServer(t, noDBs)
+	limits := func(handler http.Handler, path string, headers ...string) tenant.Effective {
+		w := send(t, handler, "GET", path, nil, headers...)
+		require.Equal(t, 200, w.Code, w.Body)
+		require.Equal(t, "application/json", w.Header().Get("Content-Type"))
+		var e tenant.Effective
+		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &e))
+		require.Equal(t, "default", e.Origins["limits.max_exemplars"])
+		require.EqualValues(t, 100_000, e.Settings["limits"].(map[string]any)["max_exemplars"])
+		return e
+	}
+	require.Equal(t, teamA, limits(s.Handler, "/api/v1/user_limits", tenant.Header, teamA).Tenant)
+	require.Equal(t, teamA, limits(s.Handler, "/api/v1/user_limits?tenant="+teamB, tenant.Header, teamA).Tenant, "one's own only")
+	require.Equal(t, teamB, limits(s.admin, "/admin/tenants/"+teamB+"/limits").Tenant)
+	require.Equal(t, 401, s.do(t, "GET", "/api/v1/user_limits", nil, tenant.Header, "").Code)
 }
 
 func TestBuildInfo(t *testing.T) {

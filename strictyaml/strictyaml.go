@@ -278,3 +278,17 @@ func kindOf(n *yaml.Node) string {
 	}
 	return "a single value"
 }
+
+// Leaves lists what has a value in a tree by its path: a list or a map is one.
+func Leaves(tree reflect.Value) []Field { return leaves(tree, "") }
+
+func leaves(at reflect.Value, path string) []Field {
+	if !isStruct(at.Type()) || at.Kind() == reflect.Pointer && at.IsNil() {
+		return []Field{{Name: path, Value: at}}
+	}
+	var all []Field
+	for _, f := range Fields(reflect.Indirect(at)) {
+		all = append(all, leaves(f.Value, join(path, f.Name))...)
+	}
+	return all
+}

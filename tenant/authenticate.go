@@ -35,6 +35,9 @@ func (d *Directory) Authenticate(hr *http.Request, need Scope) (Identity, error)
 		err = d.unnamed(&who)
 	}
 	if err == nil {
+		err = d.exists(who.Tenant)
+	}
+	if err == nil {
 		err = d.Settings(who.Tenant).State.refuse(need)
 	}
 	return d.observe(hr, who, err)

@@ -1,15 +1,25 @@
 package tenant
 
-import "github.com/weir-metrics/weir/relabel"
+import (
+	"fmt"
+	"reflect"
+	"slices"
+
+	"github.com/weir-metrics/weir/relabel"
+	"github.com/weir-metrics/weir/strictyaml"
+)
 
 // Settings is one version of what a tenant may do and of what is done to its
 // series. A value is immutable once it is shared: a new version is a new pointer,
 // and caches of decisions made under the old one compare that pointer. A tenant
 // whose settings a reload does not change keeps its pointer.
+//
+// Fields with a yaml name are what plans and tenants of the runtime file set; the
+// others are made of those by compile.
 type Settings struct {
-	Limits Limits
-	Rules  *relabel.Rules // nil: none
-	State  State
+	Limits Limits         `yaml:"limits"`
+	State  State          `yaml:"state"`
+	Rules  *relabel.Rules `yaml:"-"` // nil: none
 }
 
 // State says what a tenant may do at all.
@@ -34,3 +44,28 @@ var States = []State{StateActive, StateHeld, StateReadOnly, StateWriteOnly, Stat
 
 // DefaultSettings are those of a tenant that has none of its own.
 func DefaultSettings() Settings { return Settings{Limits: DefaultLimits(), State: StateActive} }
+
+// compile checks what was written, and makes of it what requests are judged by.
+// It returns every violation, with its path below prefix. The value may be a copy
+// of another one, whose compiled fields it has.
+func (s *Settings) compile(prefix string) []error {
+	errs := s.Limits.Validate(prefix + ".limits")
+	if !slices.Contains(States, s.State) {
+		errs = append(errs, fmt.Errorf("%s.state: %q: must be one of %s", prefix, s.State, States))
+	}
+	return errs
+}
+
+// equal reports whether the same was written in s and o.
+func (s *Settings) equal(o *Settings) bool {
+	if s == o {
+		return true
+	}
+	theirs := strictyaml.Fields(reflect.ValueOf(o).Elem())
+	for i, f := range strictyaml.Fields(reflect.ValueOf(s).Elem()) {
+		if !reflect.DeepEqual(f.Value.Interface(), theirs[i].Value.Interface()) {
+			return false
+		}
+	}
+	return true
+}

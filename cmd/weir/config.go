@@ -30,6 +30,7 @@ type Config struct {
 	Log         LogConfig         `yaml:"log"`
 	HTTP        HTTPConfig        `yaml:"http"`
 	Auth        AuthConfig        `yaml:"auth"`
+	Tenants     tenant.Config     `yaml:"tenants"`
 	Limits      tenant.Limits     `yaml:"limits"`
 	Receiver    receiver.Config   `yaml:"receiver"`
 	Ingester    ingester.Config   `yaml:"ingester"`
@@ -85,6 +86,10 @@ func DefaultConfig() Config {
 			Mode:           tenant.ModeNone, // none, header or required
 			TrustedProxies: []string{},      // networks, who are believed about where a request comes from
 		},
+		Tenants: tenant.Config{
+			File:     "", // plans, tenants and credentials, read again when it changes; empty: none
+			Unlisted: "", // by auth.mode: see defaultUnlisted
+		},
 		Limits:   tenant.DefaultLimits(),
 		Receiver: receiver.DefaultConfig(),
 		Ingester: ingester.DefaultConfig(),
@@ -102,6 +107,13 @@ func DefaultConfig() Config {
 	}
 }
 
+// settings are those of tenants for whom the runtime file has none.
+func (c *Config) settings() tenant.Settings {
+	set := tenant.DefaultSettings()
+	set.Limits = c.Limits
+	return set
+}
+
 // defaultListen is the address of a process that was given none. Whoever can
 // reach a process without authentication can read and write everything, so
 // nobody else can unless the operator says so.
@@ -110,6 +122,16 @@ func defaultListen(mode tenant.Mode) string {
 		return "127.0.0.1:9009"
 	}
 	return ":9009"
+}
+
+// defaultUnlisted is what becomes of tenants that the runtime file does not list
+// when nothing says so. A proxy that names the tenant has seen to it that it
+// exists, and with Mimir it would; who shows a credential is known to the file.
+func defaultUnlisted(mode tenant.Mode) tenant.Unlisted {
+	if mode == tenant.ModeNone || mode == tenant.ModeHeader {
+		return tenant.AcceptUnlisted
+	}
+	return tenant.RefuseUnlisted
 }
 
 // assignment sets one path of the tree; flag is what the operator typed.
@@ -133,6 +155,9 @@ func loadConfig(file string, assignments []assignment, getenv func(string) (stri
 	if cfg.HTTP.Listen == "" {
 		cfg.HTTP.Listen = defaultListen(cfg.Auth.Mode)
 	}
+	if cfg.Tenants.Unlisted == "" {
+		cfg.Tenants.Unlisted = defaultUnlisted(cfg.Auth.Mode)
+	}
 	errs = append(errs, strictyaml.Validate(&cfg)...)
 	return cfg, errors.Join(errs...)
 }
@@ -154,6 +179,10 @@ func (c *Config) Validate(string) []error {
 	}
 	if c.DataDir == "" {
 		errs = append(errs, errors.New(`data_dir: "": must name a directory`))
+	}
+	if c.Auth.Mode == tenant.ModeNone && c.Tenants.Unlisted == tenant.RefuseUnlisted {
+		errs = append(errs, fmt.Errorf("tenants.unlisted: %q: must be %s while auth.mode is %s, which serves %s whatever the file lists",
+			c.Tenants.Unlisted, tenant.AcceptUnlisted, tenant.ModeNone, tenant.Anonymous))
 	}
 	if c.SelfMetrics.Enabled && c.Auth.Mode == tenant.ModeNone && c.SelfMetrics.Tenant != tenant.Anonymous {
 		errs = append(errs, fmt.Errorf("self_metrics.tenant: %q: must be %s while auth.mode is %s, which serves no other tenant",

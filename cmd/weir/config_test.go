@@ -65,24 +65,13 @@ func TestEveryPathIsDocumented(t *testing.T) {
 	defaults, err := loadConfig("", nil, env(nil))
 	require.NoError(t, err)
 	var missing []string
-	for _, leaf := range leavesOf(reflect.ValueOf(defaults), "") {
+	for _, leaf := range strictyaml.Leaves(reflect.ValueOf(defaults)) {
 		row := fmt.Sprintf("| `%s` | `%s` |", leaf.Name, leafText(t, leaf.Value))
 		if !strings.Contains(string(manual), row) {
 			missing = append(missing, row)
 		}
 	}
 	require.Empty(t, missing, "rows that docs/operations.md lacks")
-}
-
-func leavesOf(at reflect.Value, path string) []strictyaml.Field {
-	if at.Kind() != reflect.Struct {
-		return []strictyaml.Field{{Name: path, Value: at}}
-	}
-	var leaves []strictyaml.Field
-	for _, f := range strictyaml.Fields(at) {
-		leaves = append(leaves, leavesOf(f.Value, strings.TrimPrefix(path+"."+f.Name, "."))...)
-	}
-	return leaves
 }
 
 func leafText(t *testing.T, v reflect.Value) string {
@@ -143,7 +132,7 @@ log:
 	require.Error(t, err)
 	got := strings.ReplaceAll(err.Error(), file, "weir.yml")
 	want := strings.Join([]string{
-		`weir.yml:3: colour: unknown key: must be one of target, data_dir, log, http, auth, limits, receiver, ingester, query, overload, tracing, self_metrics`,
+		`weir.yml:3: colour: unknown key: must be one of target, data_dir, log, http, auth, tenants, limits, receiver, ingester, query, overload, tracing, self_metrics`,
 		`weir.yml:5: limits.max_label_name_bytes: "many": must be a whole number`,
 		`weir.yml:7: limits.out_of_order_windw: unknown key: did you mean out_of_order_window?`,
 		`weir.yml:8: limits.future_grace: "soon": must be a duration such as 500ms, 30s, 10m or 15d`,
@@ -182,6 +171,10 @@ func TestRulesBetweenSections(t *testing.T) {
 			`self_metrics.tenant: "ops": must be anonymous while auth.mode is none`},
 		{"own metrics of a tenant that cannot be", []assignment{set("auth.mode", "header"), set("self_metrics.tenant", "a/b")},
 			`self_metrics.tenant: "a/b": must be a tenant id`},
+		{"tenants refused where there is one", []assignment{set("tenants.unlisted", "refuse")},
+			`tenants.unlisted: "refuse": must be accept while auth.mode is none`},
+		{"what becomes of tenants", []assignment{set("auth.mode", "header"), set("tenants.unlisted", "ask")},
+			`tenants.unlisted: "ask": must be accept or refuse`},
 		{"an unknown mode", []assignment{set("auth.mode", "open")}, `auth.mode: "open": must be one of none, header, required`},
 		{"a proxy without a mask", []assignment{set("auth.trusted_proxies", "[10.0.0.0/8, 192.0.2.7]")},
 			`auth.trusted_proxies[1]: "192.0.2.7": must be a network such as 10.0.0.0/8 or 192.0.2.7/32`},
@@ -233,6 +226,7 @@ func TestEnvironmentExpansion(t *testing.T) {
 			require.NoError(t, err)
 			want := DefaultConfig()
 			want.HTTP.Listen = "127.0.0.1:9009"
+			want.Tenants.Unlisted = tenant.AcceptUnlisted
 			tc.change(&want)
 			require.Empty(t, cmp.Diff(want, got))
 		})
@@ -254,6 +248,7 @@ func TestSetEveryType(t *testing.T) {
 	want.DataDir = "[::1]: not YAML"
 	want.Auth.Mode = tenant.ModeHeader
 	want.HTTP.Listen = ":9009"
+	want.Tenants.Unlisted = tenant.AcceptUnlisted
 	want.Limits.MaxExemplars = 0
 	want.Limits.PastGrace = 7 * 24 * time.Hour
 	want.Limits.FutureGrace = 90 * time.Minute

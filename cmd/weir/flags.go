@@ -17,6 +17,7 @@ type cli struct {
 	DataDir     *string  `name:"data.dir" placeholder:"./data" help:"Where samples are kept."`
 	HTTPListen  *string  `name:"http.listen" placeholder:"ADDR" help:"Address of the write, query and operations endpoints. Default 127.0.0.1:9009, or :9009 when auth.mode is not none."`
 	AdminListen *string  `name:"admin.listen" placeholder:"127.0.0.1:9010" help:"Address of the profiling endpoints; empty for none."`
+	TenantsFile *string  `name:"tenants.file" placeholder:"FILE" help:"Plans, tenants and credentials, read again when it changes."`
 	LogLevel    *string  `name:"log.level" placeholder:"info" help:"debug, info, warn or error."`
 	LogFormat   *string  `name:"log.format" placeholder:"logfmt" help:"logfmt or json."`
 	Set         []string `name:"set" sep:"none" placeholder:"PATH=VALUE" help:"Set any path of the configuration, such as limits.out_of_order_window=30m. Repeatable."`
@@ -51,6 +52,7 @@ func (c *cli) assignments() ([]assignment, error) {
 	named("-data.dir", "data_dir", c.DataDir)
 	named("-http.listen", "http.listen", c.HTTPListen)
 	named("-admin.listen", "http.admin_listen", c.AdminListen)
+	named("-tenants.file", "tenants.file", c.TenantsFile)
 	named("-log.level", "log.level", c.LogLevel)
 	named("-log.format", "log.format", c.LogFormat)
 	return list, errors.Join(errs...)
@@ -70,6 +72,7 @@ func (c *cli) shown(cfg Config) map[string]string {
 		"data.dir":     cfg.DataDir,
 		"http.listen":  cfg.HTTP.Listen,
 		"admin.listen": cfg.HTTP.AdminListen,
+		"tenants.file": cfg.Tenants.File,
 		"log.level":    cfg.Log.Level,
 		"log.format":   cfg.Log.Format,
 		"set":          strings.Join(paths, ","),

@@ -54,8 +54,11 @@ func runAll(ctx context.Context, cfg Config, flags map[string]string, log *log, 
 		return err
 	}
 	defer closeAudit()
-	tenants := tenant.NewDirectory(cfg.Auth.Mode, tenant.Settings{Limits: cfg.Limits, State: tenant.StateActive}).
+	tenants := tenant.NewDirectory(cfg.Auth.Mode, cfg.settings()).
 		WithAuth(tenant.Auth{TrustedProxies: cfg.Auth.proxies(), Audit: records, Registry: reg})
+	if err := tenants.Follow(cfg.Tenants, log.component("tenants"), reg); err != nil {
+		return err
+	}
 	c := newComponents(ctx, cfg, tenants, settings, spans, log, reg)
 	self := newSelfMetrics(cfg.SelfMetrics, instance, reg, log.component("self metrics"), c.receiver.WriteV2)
 	servers, err := newServers(cfg.HTTP, listener, c.api, log, reg)
@@ -67,7 +70,7 @@ func runAll(ctx context.Context, cfg Config, flags map[string]string, log *log, 
 	if spans != nil {
 		parts = append(parts, part{"tracing", spans.run})
 	}
-	parts = append(parts, part{"audit", records.Run}, part{"overload", c.guard.Run}, part{"ingester", c.ingester.Run})
+	parts = append(parts, part{"audit", records.Run}, part{"tenants", tenants.Run}, part{"overload", c.guard.Run}, part{"ingester", c.ingester.Run})
 	parts = append(parts, servers...)
 	parts = append(parts, part{"self metrics", func(ctx context.Context) error {
 		return greet(ctx, c.ingester.Ready, self, func() { sayHello(cfg, listener.Addr(), stdout, log.Logger) })
@@ -86,7 +89,6 @@ type components struct {
 }
 
 func newComponents(ctx context.Context, cfg Config, tenants *tenant.Directory, settings api.Settings, spans *tracer, log *log, reg *prometheus.Registry) components {
-
 	guard := overload.New(cfg.Overload, log.component("overload"), reg)
 	ing := ingester.New(cfg.Ingester, ingester.Deps{
 		Dir: filepath.Join(cfg.DataDir, "tsdb"), Limits: tenants.Limits, Logger: log.component("ingester"), Registry: reg,

@@ -1,0 +1,64 @@
+package tenant
+
+import (
+	"reflect"
+	"slices"
+
+	"github.com/weir-metrics/weir/strictyaml"
+)
+
+// Effective is what holds for a tenant, and why.
+type Effective struct {
+	Tenant   string            `json:"tenant"`
+	Listed   bool              `json:"listed"`         // in the runtime file
+	Plan     string            `json:"plan,omitempty"` // that it follows
+	Version  string            `json:"version"`        // SHA-256 of the runtime file; empty: there is none
+	Settings map[string]any    `json:"settings"`       // as the runtime file would have them
+	Origins  map[string]string `json:"origins"`        // of each path in Settings
+}
+
+// Where a value comes from, the nearest last. A plan is named: "plan gold".
+const (
+	originDefault = "default" // what the process would have without a configuration
+	originConfig  = "config"  // the configuration of the process
+	originPlan    = "plan "
+	originTenant  = "tenant"
+)
+
+// Effective describes what holds for a tenant now.
+func (d *Directory) Effective(tenantID string) (Effective, error) {
+	v := d.current.Load()
+	e, listed := v.of(tenantID)
+	out := Effective{Tenant: tenantID, Listed: listed, Plan: e.plan, Version: v.hash, Origins: make(map[string]string)}
+	node, err := strictyaml.Node(reflect.ValueOf(e.settings))
+	if err == nil {
+		err = node.Decode(&out.Settings)
+	}
+	if err != nil {
+		return Effective{}, err
+	}
+	defaults := DefaultSettings()
+	byDefault, byConfig := valuesOf(&defaults), valuesOf(d.base)
+	for path := range valuesOf(e.settings) {
+		switch {
+		case listed && slices.Contains(e.own, path):
+			out.Origins[path] = originTenant
+		case e.plan != "" && slices.Contains(v.plans[e.plan].own, path):
+			out.Origins[path] = originPlan + e.plan
+		case reflect.DeepEqual(byConfig[path], byDefault[path]):
+			out.Origins[path] = originDefault
+		default:
+			out.Origins[path] = originConfig
+		}
+	}
+	return out, nil
+}
+
+// valuesOf returns what settings say by path.
+func valuesOf(s *Settings) map[string]any {
+	values := make(map[string]any)
+	for _, leaf := range strictyaml.Leaves(reflect.ValueOf(*s)) {
+		values[leaf.Name] = leaf.Value.Interface()
+	}
+	return values
+}
