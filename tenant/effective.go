@@ -1,6 +1,7 @@
 package tenant
 
 import (
+	"maps"
 	"reflect"
 	"slices"
 
@@ -61,4 +62,21 @@ func valuesOf(s *Settings) map[string]any {
 		values[leaf.Name] = leaf.Value.Interface()
 	}
 	return values
+}
+
+// Info is a tenant that the runtime file lists.
+type Info struct {
+	ID   string
+	Plan string   // empty: none
+	Own  []string // paths of what it sets itself
+}
+
+// Tenants returns those that the runtime file lists, by id.
+func (d *Directory) Tenants() []Info {
+	v := d.current.Load()
+	var all []Info
+	for _, id := range slices.Sorted(maps.Keys(v.tenants)) {
+		all = append(all, Info{id, v.tenants[id].plan, v.tenants[id].own})
+	}
+	return all
 }

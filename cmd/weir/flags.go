@@ -29,6 +29,8 @@ type cli struct {
 		Print struct{} `cmd:"" help:"Print the configuration that would run."`
 	} `cmd:"" help:"Look at the configuration."`
 	Version struct{} `cmd:"" help:"Print the version."`
+
+	tenantCommands
 }
 
 // assignments are the -set flags, then the named ones, which win.
@@ -104,7 +106,8 @@ func parseArgs(args []string, stdout, stderr io.Writer) (*cli, string, error) {
 	case c.ShowVersion:
 		return c, "version", nil
 	}
-	return c, parsed.Command(), nil
+	command, _, _ := strings.Cut(parsed.Command(), " <") // its arguments are in c
+	return c, command, nil
 }
 
 // doubleDashes turns -config.file into --config.file: people type the flags of

@@ -9,6 +9,7 @@
 //	tracing.go      spans to an OTLP collector
 //	memory.go       GOMEMLIMIT from the cgroup
 //	health.go       the state of each part, for /ready
+//	tenants.go      commands that look at the tenants file, and edit it
 //	selfmetrics.go  our own metrics, through the write path
 package main
 
@@ -29,6 +30,14 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	os.Exit(run(ctx, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
+}
+
+// codeOf is the exit code of a command that failed.
+func codeOf(command string) int {
+	if command == "tenants check" {
+		return 2
+	}
+	return 1
 }
 
 // run is the program; it returns the exit code: 2 for a bad command line or
@@ -65,6 +74,12 @@ func run(ctx context.Context, args []string, getenv func(string) (string, bool),
 	case "config print":
 		if err := strictyaml.Encode(stdout, cfg); err != nil {
 			return fail(1, fmt.Errorf("print the configuration: %w", err))
+		}
+		return 0
+	}
+	if f := tenantCommand(command); f != nil {
+		if err := f(flags, cfg, streams{stdout, stderr}); err != nil {
+			return fail(codeOf(command), err)
 		}
 		return 0
 	}

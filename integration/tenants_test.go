@@ -1,0 +1,102 @@
+package integration
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/weir-metrics/weir/integration/harness"
+)
+
+// effectiveWithin is how soon a new version of the tenants file must count.
+const effectiveWithin = 5 * time.Second
+
+// TestTenantsFile changes the tenants file under a running process, by its own
+// command line and by hand.
+func TestTenantsFile(t *testing.T) {
+	if harness.Against() != "weir" {
+		return
+	}
+	file := filepath.Join(t.TempDir(), "tenants.yml")
+	weir := func(args ...string) string {
+		t.Helper()
+		out, err := exec.Command(harness.Binary(t), append([]string{"-tenants.file", file}, args...)...).CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		return string(out)
+	}
+	weir("tenant", "create", "team-a")
+	s := harness.Start(t, harness.Config{Set: []string{"auth.mode=header", "tenants.file=" + file, "tenants.unlisted=refuse", "limits.max_exemplars=77"}})
+	a, b := s.As("team-a"), s.As("team-b")
+	push := func(to *harness.Server, value string) harness.Answer {
+		return to.Push(t, harness.V2, harness.Series{
+			Labels: []string{"__name__", "tf_value", "v", value}, Samples: []harness.Sample{{T: time.Now().UnixMilli(), V: 1}},
+		})
+	}
+	soon := func(check func() bool, what string) {
+		t.Helper()
+		require.Eventually(t, check, effectiveWithin, 50*time.Millisecond, what)
+	}
+	long := strings.Repeat("v", 20)
+
+	require.Equal(t, http.StatusNoContent, push(a, long).Status)
+	refused := push(b, long)
+	require.Equal(t, http.StatusForbidden, refused.Status)
+	require.Contains(t, refused.Body, "weir-tenant-unlisted")
+
+	weir("tenant", "create", "team-b")
+	soon(func() bool { return push(b, long).Status == http.StatusNoContent }, "a new tenant")
+	weir("limits", "set", "team-a", "max_label_value_bytes=10")
+	soon(func() bool { return push(a, long).Status == http.StatusBadRequest }, "a lower limit, for a series that was admitted before")
+	require.Contains(t, push(a, long).Body, "weir-label-value-too-long")
+	require.Equal(t, http.StatusNoContent, push(b, long).Status, "of that tenant alone")
+
+	var limits struct {
+		Settings struct {
+			Limits map[string]any
+		}
+		Origins map[string]string
+	}
+	require.NoError(t, json.Unmarshal([]byte(a.Text(t, "/api/v1/user_limits")), &limits))
+	require.EqualValues(t, 10, limits.Settings.Limits["max_label_value_bytes"])
+	require.Equal(t, "tenant", limits.Origins["limits.max_label_value_bytes"])
+	require.EqualValues(t, 77, limits.Settings.Limits["max_exemplars"])
+	require.Equal(t, "config", limits.Origins["limits.max_exemplars"])
+	require.Equal(t, "default", limits.Origins["limits.max_label_name_bytes"])
+
+	// A bad version, which has a good change in it as well.
+	good, err := os.ReadFile(file)
+	require.NoError(t, err)
+	bad := strings.Replace(string(good), "max_label_value_bytes: 10", "max_label_value_bytes: 4000\n      max_exemplar: 5", 1) + "plan: {}\n"
+	require.NoError(t, os.WriteFile(file, []byte(bad), 0o600))
+	soon(func() bool {
+		return strings.Contains(s.Text(t, "/metrics"), "weir_tenants_file_last_reload_successful 0\n")
+	}, "who watches is told")
+	require.Contains(t, s.Text(t, "/metrics"), "weir_tenants_file_violations 2\n")
+	require.Contains(t, s.Log(), "limits.max_exemplar: unknown key")
+	require.Contains(t, s.Log(), "plan: unknown key")
+	for range 20 {
+		require.Equal(t, http.StatusBadRequest, push(a, long).Status, "nothing changes")
+		require.Equal(t, http.StatusNoContent, push(b, long).Status, "nothing changes")
+		time.Sleep(100 * time.Millisecond)
+	}
+
+	require.NoError(t, os.WriteFile(file, []byte(strings.Replace(string(good), "max_label_value_bytes: 10", "max_label_value_bytes: 4000", 1)), 0o600))
+	soon(func() bool { return push(a, long).Status == http.StatusNoContent }, "mended")
+	weir("tenant", "delete", "team-b")
+	soon(func() bool { return push(b, long).Status == http.StatusForbidden }, "a tenant that was deleted")
+
+	require.NoError(t, os.WriteFile(file, []byte(bad), 0o600))
+	s.Stop()
+	out, err := exec.Command(harness.Binary(t), "-tenants.file", file, "-data.dir", t.TempDir(), "-http.listen=127.0.0.1:0", "-admin.listen=").CombinedOutput()
+	var exit *exec.ExitError
+	require.ErrorAs(t, err, &exit, "a bad file at start")
+	require.Contains(t, string(out), "limits.max_exemplar: unknown key")
+	require.Contains(t, string(out), "plan: unknown key")
+}

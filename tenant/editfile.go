@@ -1,0 +1,102 @@
+package tenant
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// newFileMode is of a runtime file that was not there: the hashes in it tell
+// nobody a secret, but who may do what.
+const newFileMode = 0o640
+
+// EditFile makes a change to the runtime file, over the settings of a process,
+// and replaces the file in one step if all of it is valid then. A file that is
+// not there is made. Two editors wait for each other; one that does not, such as
+// a person's, is noticed if it wrote meanwhile.
+func EditFile(cfg Config, base Settings, change func(*Edit) error) error {
+	name, mode, err := target(cfg.File)
+	if err != nil {
+		return err
+	}
+	unlock, err := lockDir(filepath.Dir(name))
+	if err != nil {
+		return fmt.Errorf("lock the folder of %s: %w", name, err)
+	}
+	defer unlock()
+	src, err := readIfThere(name)
+	if err != nil {
+		return err
+	}
+	out, err := edited(src, change)
+	if err != nil {
+		return fmt.Errorf("%s: %w", cfg.File, err)
+	}
+	if _, errs := parse(cfg.File, out, &base, cfg.Unlisted, &version{unlisted: entry{settings: &base}}); len(errs) > 0 {
+		return fmt.Errorf("the file is as it was, because with this change it would not be valid:\n%w", errors.Join(errs...))
+	}
+	now, err := readIfThere(name)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(now, src) {
+		return fmt.Errorf("%s: was changed by somebody else meanwhile, and is as they left it; try again", cfg.File)
+	}
+	return replace(name, out, mode)
+}
+
+// target returns the file behind symbolic links, which are to stay, and the mode
+// it has or is to have.
+func target(name string) (string, fs.FileMode, error) {
+	behind, err := filepath.EvalSymlinks(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return name, newFileMode, nil
+	}
+	if err != nil {
+		return "", 0, err
+	}
+	info, err := os.Stat(behind)
+	if err != nil {
+		return "", 0, err
+	}
+	return behind, info.Mode().Perm(), nil
+}
+
+func readIfThere(name string) ([]byte, error) {
+	src, err := readFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return src, err
+}
+
+// replace puts content in the place of a file, so that whoever reads it, also
+// after a power cut, finds either the one or the other.
+func replace(name string, content []byte, mode fs.FileMode) (err error) {
+	dir := filepath.Dir(name)
+	f, err := os.CreateTemp(dir, ".tenants-*.tmp")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	_, err = f.Write(content)
+	err = errors.Join(err, f.Chmod(mode), keepOwner(f, name), f.Sync(), f.Close())
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), name); err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
