@@ -100,3 +100,49 @@ func TestTenantsFile(t *testing.T) {
 	require.Contains(t, string(out), "limits.max_exemplar: unknown key")
 	require.Contains(t, string(out), "plan: unknown key")
 }
+
+// TestTokensOfTheFile hands out, rotates and revokes credentials under a running
+// process.
+func TestTokensOfTheFile(t *testing.T) {
+	if harness.Against() != "weir" {
+		return
+	}
+	file := filepath.Join(t.TempDir(), "tenants.yml")
+	weir := func(args ...string) string {
+		t.Helper()
+		out, err := exec.Command(harness.Binary(t), append([]string{"-tenants.file", file}, args...)...).Output()
+		require.NoError(t, err)
+		return strings.TrimSpace(string(out))
+	}
+	weir("tenant", "create", "team-a")
+	first := weir("token", "create", "team-a", "-id=writer")
+	s := harness.Start(t, harness.Config{Set: []string{"auth.mode=required", "tenants.file=" + file}})
+	status := func(secret string) int {
+		t.Helper()
+		a, err := s.Post(t.Context(), harness.V2, harness.Encode(t, harness.V2, harness.Series{
+			Labels: []string{"__name__", "tf_token"}, Samples: []harness.Sample{{T: time.Now().UnixMilli(), V: 1}},
+		}), "Authorization", "Bearer "+secret)
+		require.NoError(t, err)
+		return a.Status
+	}
+	soon := func(secret string, want int) {
+		t.Helper()
+		require.Eventually(t, func() bool { return status(secret) == want }, effectiveWithin, 500*time.Millisecond) // seldom, or wrong tokens are throttled
+	}
+	require.Equal(t, http.StatusNoContent, status(first))
+
+	second := weir("token", "rotate", "writer", "-grace=1h")
+	soon(second, http.StatusNoContent)
+	require.Equal(t, http.StatusNoContent, status(first), "within the grace")
+	third := weir("token", "rotate", "writer", "-grace=0s")
+	soon(third, http.StatusNoContent)
+	require.Equal(t, http.StatusUnauthorized, status(first))
+	require.Equal(t, http.StatusUnauthorized, status(second))
+
+	weir("tenant", "suspend", "team-a", "-state=held")
+	soon(third, http.StatusServiceUnavailable)
+	weir("tenant", "resume", "team-a")
+	soon(third, http.StatusNoContent)
+	weir("token", "revoke", "writer")
+	soon(third, http.StatusUnauthorized)
+}

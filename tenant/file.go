@@ -118,7 +118,7 @@ func parse(name string, src []byte, base *Settings, unlisted Unlisted, before *v
 		p.owned(f.Credentials)
 	}
 	if errs = p.Errors(); len(errs) > 0 {
-		return nil, errs
+		return nil, withoutSecrets(errs)
 	}
 	return p.next, nil
 }
