@@ -19,7 +19,29 @@ type Limits struct {
 	FutureGrace         time.Duration `yaml:"future_grace"`
 	PastGrace           time.Duration `yaml:"past_grace"`
 	LegacyNamesOnly     bool          `yaml:"legacy_names_only"`
+
+	IngestionRate              int     `yaml:"ingestion_rate"`
+	IngestionBurstSize         int     `yaml:"ingestion_burst_size"`
+	RequestRate                int     `yaml:"request_rate"`
+	RequestBurstSize           int     `yaml:"request_burst_size"`
+	IngestionBytesRate         int     `yaml:"ingestion_bytes_rate"`
+	NativeHistogramBucketsRate int     `yaml:"native_histogram_buckets_rate"`
+	ExemplarsRate              int     `yaml:"exemplars_rate"`
+	OnLimit                    OnLimit `yaml:"on_limit"`
 }
+
+// OnLimit says how a request beyond a rate is answered.
+type OnLimit string
+
+const (
+	// Reject429 is what the standard says: 429, which some senders take for a
+	// reason to drop the request.
+	Reject429 OnLimit = "reject-429"
+	// Retry503 makes every sender repeat the request.
+	Retry503 OnLimit = "retry-503"
+	// OnLimitAuto answers what makes this sender repeat it.
+	OnLimitAuto OnLimit = "auto"
+)
 
 // DefaultLimits returns the limits of a tenant that has none of its own.
 func DefaultLimits() Limits {
@@ -35,6 +57,17 @@ func DefaultLimits() Limits {
 		FutureGrace:         10 * time.Minute, // ahead of our clock
 		PastGrace:           336 * time.Hour,  // behind our clock, 14 days: within the retention, or it would be gone at once; 0: no bound
 		LegacyNamesOnly:     false,            // true: refuse UTF-8 metric and label names
+
+		// Of each second. 0: no limit, because only whoever gives a tenant its
+		// quota knows it, and a process that nobody gave one shall refuse nothing.
+		IngestionRate:              0, // samples: floats and native histograms
+		IngestionBurstSize:         0, // samples at once; 0: ten seconds of the rate, as for all others
+		RequestRate:                0,
+		RequestBurstSize:           0,
+		IngestionBytesRate:         0, // of write requests, decompressed
+		NativeHistogramBucketsRate: 0,
+		ExemplarsRate:              0,
+		OnLimit:                    Reject429, // as the standard says
 	}
 }
 
@@ -60,11 +93,22 @@ func (l *Limits) Validate(prefix string) []error {
 	positive("max_label_value_bytes", l.MaxLabelValueBytes)
 	positive("max_histogram_buckets", l.MaxHistogramBuckets)
 	positive("max_metadata_bytes", l.MaxMetadataBytes)
-	if l.MaxExemplars < 0 {
-		errs = append(errs, fmt.Errorf("%s.max_exemplars: %d: must not be negative", prefix, l.MaxExemplars))
+	for _, limit := range []struct {
+		name string
+		v    int
+	}{
+		{"max_exemplars", l.MaxExemplars}, {"max_metadata_entries", l.MaxMetadataEntries},
+		{"ingestion_rate", l.IngestionRate}, {"ingestion_burst_size", l.IngestionBurstSize},
+		{"request_rate", l.RequestRate}, {"request_burst_size", l.RequestBurstSize},
+		{"ingestion_bytes_rate", l.IngestionBytesRate},
+		{"native_histogram_buckets_rate", l.NativeHistogramBucketsRate}, {"exemplars_rate", l.ExemplarsRate},
+	} {
+		if limit.v < 0 {
+			errs = append(errs, fmt.Errorf("%s.%s: %d: must not be negative", prefix, limit.name, limit.v))
+		}
 	}
-	if l.MaxMetadataEntries < 0 {
-		errs = append(errs, fmt.Errorf("%s.max_metadata_entries: %d: must not be negative", prefix, l.MaxMetadataEntries))
+	if l.OnLimit != Reject429 && l.OnLimit != Retry503 && l.OnLimit != OnLimitAuto {
+		errs = append(errs, fmt.Errorf("%s.on_limit: %q: must be %s, %s or %s", prefix, l.OnLimit, Reject429, Retry503, OnLimitAuto))
 	}
 	notNegative("out_of_order_window", l.OutOfOrderWindow)
 	notNegative("future_grace", l.FutureGrace)

@@ -61,7 +61,7 @@ func TestLimitsValidate(t *testing.T) {
 // reported, so that an operator corrects a file once.
 func TestLimitsValidateAll(t *testing.T) {
 	var (
-		l tenant.Limits
+		l = tenant.DefaultLimits()
 		n int
 	)
 	v := reflect.ValueOf(&l).Elem()

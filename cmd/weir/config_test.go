@@ -122,7 +122,7 @@ log:
   level: ${LEVEL}
 `)
 	_, err := loadConfig(file, []assignment{
-		{"-set", "limits.nothing", "1"},
+		{"-set", "log.nothing", "1"},
 		{"-set", "limits", "1"},
 		{"-set", "data_dir.x", "1"},
 		{"-set", "self_metrics.enabled", "2"},
@@ -141,7 +141,7 @@ log:
 		`weir.yml:13: http.listen: set twice`,
 		`weir.yml:21: self_metrics.enabled: "perhaps": must be true or false`,
 		`weir.yml:24: log.level: ${LEVEL}: the environment has no variable "LEVEL"`,
-		`-set: limits.nothing: unknown key: must be one of max_labels_per_series, max_label_name_bytes, max_label_value_bytes, max_histogram_buckets, max_exemplars, max_metadata_entries, max_metadata_bytes, out_of_order_window, future_grace, past_grace, legacy_names_only`,
+		`-set: log.nothing: unknown key: must be one of level, format`,
 		`-set: limits: name a single value below it, such as limits.max_labels_per_series`,
 		`-set: data_dir.x: nothing can be set below a single value`,
 		`-set: self_metrics.enabled: "2": must be true or false`,
