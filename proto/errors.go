@@ -40,13 +40,20 @@ const (
 // section in docs/errors.md; Msg says what was wrong, the limit and the value,
 // and what to do.
 type Error struct {
-	Kind Kind
-	ID   string
-	Msg  string
+	Kind  Kind
+	ID    string
+	Msg   string
+	Quota *Quota // nil: no limit in numbers
 
 	// RetryAfter is when the same request may succeed, for KindLimit and
 	// KindUnavailable; 0: soon.
 	RetryAfter time.Duration
+}
+
+// Quota is the limit that an error is about, for programs.
+type Quota struct {
+	Limit            string  // its name in the settings
+	Current, Maximum float64 // in the unit of the limit
 }
 
 // Errorf returns an *Error with a formatted message.
@@ -57,14 +64,14 @@ func Errorf(kind Kind, id, format string, args ...any) *Error {
 func (e *Error) Error() string { return e.ID + ": " + e.Msg }
 
 // RetrySeconds is the value of a Retry-After header: whole seconds, at least 1,
-// because senders read no fractions; spread over a few, so that they do not come
-// back together; and short unless e knows better, because a whole shard of a
-// sender waits. e may be nil, who knows nothing.
+// because senders read no fractions. Unless e knows better it is short, because a
+// whole shard of a sender waits, and spread, so that senders do not come back
+// together. e may be nil, who knows nothing.
 func (e *Error) RetrySeconds() int {
-	if e == nil {
-		e = &Error{}
+	if e == nil || e.RetryAfter <= 0 {
+		return 1 + rand.IntN(5)
 	}
-	return max(int((e.RetryAfter+time.Second-1)/time.Second), 1) + rand.IntN(5)
+	return int((e.RetryAfter + time.Second - 1) / time.Second)
 }
 
 // KindOf returns the kind of the first *Error in err's chain, or KindInternal.

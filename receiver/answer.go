@@ -71,6 +71,9 @@ func (r *Receiver) answer(w http.ResponseWriter, hr *http.Request, v proto.Versi
 	if v == proto.V2 || (part && status != http.StatusNoContent) {
 		setWritten(w.Header(), written)
 	}
+	if req != nil {
+		setLimitUsed(w.Header(), req.limitUsed)
+	}
 	if body == "" {
 		w.WriteHeader(status)
 		return

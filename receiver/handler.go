@@ -43,9 +43,11 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	defer cancel()
 	req := newRequest()
 	defer req.release()
-	r.begin(req, who)
+	r.begin(req, hr, who)
 	if err = r.read(w, hr, enc, req); err == nil {
-		err = r.write(ctx, v, req, r.cfg.MaxSeries)
+		if err = r.write(ctx, v, req, r.cfg.MaxSeries); err != nil {
+			r.giveBack(req)
+		}
 	}
 	r.answer(w, hr, v, who.Tenant, req, err)
 }

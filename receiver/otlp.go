@@ -134,9 +134,12 @@ func (r *Receiver) serveOTLP(w http.ResponseWriter, hr *http.Request) {
 	defer cancel()
 	a.req = newRequest()
 	defer a.req.release()
-	r.begin(a.req, who)
+	r.begin(a.req, hr, who)
+	a.req.otlp = true
 	if err = r.read(w, hr, enc, a.req); err == nil {
-		a.refused, err = r.writeOTLP(ctx, ct, a.req)
+		if a.refused, err = r.writeOTLP(ctx, ct, a.req); err != nil {
+			r.giveBack(a.req)
+		}
 	}
 	r.answerOTLP(w, hr, &a, err)
 }
@@ -193,6 +196,10 @@ func (r *Receiver) writeOTLP(ctx context.Context, ct string, req *request) (refu
 	}
 	if md.DataPointCount() > r.cfg.MaxSamples {
 		return 0, tooManySamples(r.cfg.MaxSamples)
+	}
+	// Before anything is translated, and before the turn of the tenant's deltas.
+	if err := r.pace(ctx, req, otlpCost(md, &r.cfg.OTLP, len(req.decoded))); err != nil {
+		return 0, err
 	}
 	dropValueless(md, req)
 	toSum := pmetric.NewMetrics()

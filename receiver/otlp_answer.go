@@ -46,6 +46,9 @@ func (r *Receiver) answerOTLP(w http.ResponseWriter, hr *http.Request, a *otlpAn
 		body = a.response(message)
 	}
 	r.metrics.requests.WithLabelValues("otlp", id).Inc()
+	if a.req != nil {
+		setLimitUsed(w.Header(), a.req.limitUsed)
+	}
 	w.Header().Set("Content-Type", a.ct)
 	w.WriteHeader(httpStatus)
 	_, _ = w.Write(body)

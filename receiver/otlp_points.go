@@ -5,6 +5,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/tenant"
 )
 
 // dataPoint is what the data points of all types of metrics have in common.
@@ -181,4 +182,33 @@ func regroup(md pmetric.Metrics, fill func(from pmetric.MetricSlice, to func() p
 		}
 	}
 	return out
+}
+
+// otlpCost is what a request takes, as far as can be seen before it is translated:
+// one sample for each number, bucket, quantile, sum and count, and for the
+// resource, whose target_info goes with them.
+func otlpCost(md pmetric.Metrics, cfg *OTLPConfig, bytes int) tenant.Cost {
+	c, buckets := proto.Counts{Samples: md.ResourceMetrics().Len()}, 0
+	eachPoint(md, func(p dataPoint) {
+		if of, ok := p.(interface{ Exemplars() pmetric.ExemplarSlice }); ok {
+			c.Exemplars += of.Exemplars().Len()
+		}
+		switch p := p.(type) {
+		case pmetric.HistogramDataPoint:
+			if cfg.ConvertHistogramsToNHCB {
+				c.Histograms++
+				buckets += p.BucketCounts().Len()
+				return
+			}
+			c.Samples += p.ExplicitBounds().Len() + 3 // +Inf, sum, count
+		case pmetric.ExponentialHistogramDataPoint:
+			c.Histograms++
+			buckets += p.Positive().BucketCounts().Len() + p.Negative().BucketCounts().Len()
+		case pmetric.SummaryDataPoint:
+			c.Samples += p.QuantileValues().Len() + 2 // sum, count
+		default:
+			c.Samples++
+		}
+	})
+	return costOf(c, buckets, bytes)
 }

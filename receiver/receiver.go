@@ -3,6 +3,7 @@
 //	handler.go    ServeHTTP: headers, tenant, limits on bytes
 //	decode.go     snappy, zstd or gzip into a pooled buffer
 //	write.go      write: scan each series, find its verdict, append to the frame
+//	rates.go      pace: hold or refuse what is beyond the rates of the tenant (line.go, quota.go)
 //	replicate.go  replicate: send the frame, teach labels an ingester does not know
 //	  └─ Ingester.Write
 //
@@ -117,6 +118,7 @@ type Receiver struct {
 	metrics  *metrics
 	decoders decoders
 	deltas   deltas
+	rates    *rates
 
 	// secret seeds the hashes. Identities live only in memory, so in a single
 	// process it need not outlive it.
@@ -133,16 +135,18 @@ func New(cfg Config, deps Deps) *Receiver {
 	}
 	r := &Receiver{cfg: cfg, Deps: deps, secret: rand.Uint64(), tenants: make(map[admissionsKey]*admissions)}
 	r.metrics = newMetrics(deps.Registry, r.entries, r.deltas.series)
+	r.rates = newRates(r.secret, deps.Registry)
 	r.decoders.init(cfg.MaxDecodedBytes)
 	r.deltas = deltas{cfg: &r.cfg.OTLP, seed: func(tenantID string) uint64 { return proto.TenantSeed(r.secret, tenantID) }, tenants: make(map[string]*sums)}
 	return r
 }
 
-// WriteV2 stores a remote-write 2.0 message that is not compressed.
+// WriteV2 stores a remote-write 2.0 message that is not compressed. It is our own,
+// and counts for no rate.
 func (r *Receiver) WriteV2(ctx context.Context, tenantID string, message []byte) error {
 	req := newRequest()
 	defer req.release()
-	r.begin(req, tenant.Identity{Tenant: tenantID, Scopes: tenant.ScopeWrite})
+	r.begin(req, nil, tenant.Identity{Tenant: tenantID, Scopes: tenant.ScopeWrite})
 	req.decoded = append(req.decoded[:0], message...)
 	if err := r.write(ctx, proto.V2, req, r.cfg.MaxSeries); err != nil {
 		return err
@@ -154,10 +158,10 @@ func (r *Receiver) WriteV2(ctx context.Context, tenantID string, message []byte)
 	return nil
 }
 
-// begin says whose request req is, and under which version of the settings it is
-// decided.
-func (r *Receiver) begin(req *request, who tenant.Identity) {
-	req.who = who
+// begin says whose request req is, what brought it, and under which version of the
+// settings it is decided.
+func (r *Receiver) begin(req *request, hr *http.Request, who tenant.Identity) {
+	req.hr, req.who = hr, who
 	req.policy = policy{set: r.Settings(who.Tenant), bound: who.Bound, rules: who.Rules}
 }
 

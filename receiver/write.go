@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"context"
+	"net/http"
 	"sync"
 	"time"
 
@@ -15,6 +16,8 @@ import (
 // request is the working memory of one write request. It comes from a pool and
 // has one owner, the goroutine that serves the request.
 type request struct {
+	hr            *http.Request // that brought it; nil: it is our own
+	otlp          bool
 	who           tenant.Identity
 	policy        policy
 	hold          overload.Hold // what it holds of the bytes in flight
@@ -26,6 +29,10 @@ type request struct {
 	origin        []uint32  // index into series of each frame series
 	learned       []learned // metadata in the frame that version 2 series brought
 	reply         proto.Reply
+
+	paced     bool        // let through by the rates of the tenant, or refused
+	paid      tenant.Cost // what it was charged
+	limitUsed []limitUse  // limits that the tenant is near
 
 	parsed  int // series whose labels were parsed
 	spelled int // bytes of the labels that were copied
@@ -75,7 +82,8 @@ func (req *request) release() {
 	req.rejected.Reset()
 	req.sent, req.written, req.parsed, req.spelled = proto.Counts{}, proto.Counts{}, 0, 0
 	req.postponed = nil
-	req.who, req.policy = tenant.Identity{}, policy{}
+	req.hr, req.otlp, req.who, req.policy = nil, false, tenant.Identity{}, policy{}
+	req.paced, req.paid, req.limitUsed = false, tenant.Cost{}, req.limitUsed[:0]
 	requests.Put(req)
 }
 
@@ -97,6 +105,9 @@ func (r *Receiver) write(ctx context.Context, v proto.Version, req *request, max
 		}
 	}
 	if err := req.build(r.cfg.maxSpelled(), time.Now()); err != nil {
+		return err
+	}
+	if err := r.pace(ctx, req, req.cost()); err != nil {
 		return err
 	}
 	if ctx.Err() != nil {

@@ -1,6 +1,7 @@
 package tenant
 
 import (
+	"math/rand/v2"
 	"time"
 
 	"github.com/weir-metrics/weir/proto"
@@ -11,12 +12,15 @@ import (
 // which a Prometheus keeps what it could not send.
 const holdRetry = 5 * time.Minute
 
+// holdSpread keeps senders of a held tenant from coming back together.
+const holdSpread = 4 * time.Second
+
 // refuse returns why a tenant in this state may not do what need is for.
 func (s State) refuse(need Scope) *proto.Error {
 	switch {
 	case s == StateHeld && need.Has(ScopeWrite):
 		return &proto.Error{
-			Kind: proto.KindUnavailable, ID: "weir-tenant-held", RetryAfter: holdRetry,
+			Kind: proto.KindUnavailable, ID: "weir-tenant-held", RetryAfter: holdRetry + rand.N(holdSpread),
 			Msg: "writes of this tenant are on hold; nothing is lost as long as the sender keeps it: repeat the request later, and ask the operator",
 		}
 	case need.Has(ScopeWrite) && (s == StateReadOnly || s == StateSuspended),
