@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -49,6 +50,7 @@ func (r *Receiver) answer(w http.ResponseWriter, hr *http.Request, v proto.Versi
 		status  = http.StatusNoContent
 		id      = "weir-ok"
 		body    string
+		quota   *proto.Quota
 		written proto.Counts
 		part    = err == nil || (req != nil && req.postponed != nil) // of the request was stored, or all
 	)
@@ -59,7 +61,7 @@ func (r *Receiver) answer(w http.ResponseWriter, hr *http.Request, v proto.Versi
 	switch {
 	case err != nil:
 		e := r.failure(hr.Context(), w.Header(), &remoteWrite, tenantID, err)
-		status, id, body = forVMAgent(hr.Header, statuses[e.Kind]), e.ID, e.Error()
+		status, id, body, quota = forVMAgent(hr.Header, statuses[e.Kind]), e.ID, e.Error(), e.Quota
 	case req.rejected.Total() > 0:
 		status, id = forVMAgent(hr.Header, http.StatusBadRequest), req.rejected.Examples[0].Reason.ID()
 		body = id + ": " + partialBody(req)
@@ -74,11 +76,40 @@ func (r *Receiver) answer(w http.ResponseWriter, hr *http.Request, v proto.Versi
 	if req != nil {
 		setLimitUsed(w.Header(), req.limitUsed)
 	}
-	if body == "" {
+	switch {
+	case body == "":
 		w.WriteHeader(status)
-		return
+	case strings.Contains(hr.Header.Get("Accept"), typeJSON):
+		writeErrorJSON(w, hr, status, id, body, quota)
+	default:
+		http.Error(w, withID(hr.Context(), body), status)
 	}
-	http.Error(w, withID(hr.Context(), body), status)
+}
+
+// page explains the errors, each below its id.
+const page = "https://github.com/weir-metrics/weir/blob/main/docs/errors.md#"
+
+// errorJSON is an error for programs.
+type errorJSON struct {
+	ID         string   `json:"id"`
+	Error      string   `json:"error"`
+	Limit      string   `json:"limit,omitempty"`
+	Current    *float64 `json:"current,omitempty"`
+	Maximum    *float64 `json:"maximum,omitempty"`
+	RetryAfter int      `json:"retry_after,omitempty"` // seconds, as in the header
+	Page       string   `json:"page"`
+	RequestID  string   `json:"request_id,omitempty"`
+}
+
+func writeErrorJSON(w http.ResponseWriter, hr *http.Request, status int, id, text string, quota *proto.Quota) {
+	e := errorJSON{ID: id, Error: text, Page: page + id, RequestID: tracing.ID(hr.Context())}
+	e.RetryAfter, _ = strconv.Atoi(w.Header().Get("Retry-After"))
+	if quota != nil {
+		e.Limit, e.Current, e.Maximum = quota.Limit, &quota.Current, &quota.Maximum
+	}
+	w.Header().Set("Content-Type", typeJSON)
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(e)
 }
 
 func setWritten(h http.Header, c proto.Counts) {

@@ -3,6 +3,7 @@ package receiver_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -535,4 +536,39 @@ func (s *setup) export1(t *testing.T) *httptest.ResponseRecorder {
 	_, w := s.export(otlpProtobuf, threePoints())
 	require.Equal(t, 200, w.Code)
 	return w
+}
+
+// TestErrorsForPrograms: who asks for JSON gets the error as that, with the limit in
+// numbers where there is one.
+func TestErrorsForPrograms(t *testing.T) {
+	s := newSetup(t, limited(func(l *tenant.Limits) { l.IngestionRate, l.IngestionBurstSize = 1, 1 }))
+	get := func(body []byte) (status int, e map[string]any) {
+		hr := newRequest(proto.V2, body)
+		hr.Header.Set("Accept", "application/json")
+		w := s.serve(hr)
+		if w.Code != http.StatusNoContent {
+			require.Equal(t, "application/json", w.Header().Get("Content-Type"))
+			require.NoError(t, json.Unmarshal(w.Body.Bytes(), &e))
+			require.Regexp(t, `^https://.*/docs/errors\.md#`+e["id"].(string)+"$", e["page"])
+		}
+		return w.Code, e
+	}
+	status, e := get([]byte("\xff"))
+	require.Equal(t, http.StatusBadRequest, status)
+	require.Equal(t, "weir-request-malformed", e["id"])
+	require.NotContains(t, e, "limit")
+	require.NotContains(t, e, "retry_after")
+
+	status, e = get(partly(proto.V2))
+	require.Equal(t, http.StatusBadRequest, status)
+	require.Equal(t, "weir-metric-name-missing", e["id"])
+	require.Contains(t, e["error"], "refused 4 samples of this request, stored 4")
+
+	status, e = get(mixed(proto.V2))
+	require.Equal(t, http.StatusTooManyRequests, status)
+	require.Equal(t, "weir-ingestion-rate", e["id"])
+	require.Equal(t, "ingestion_rate", e["limit"])
+	require.Equal(t, 1.0, e["maximum"])
+	require.Positive(t, e["current"])
+	require.True(t, 1 <= e["retry_after"].(float64) && e["retry_after"].(float64) <= 15)
 }
