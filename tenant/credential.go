@@ -19,6 +19,7 @@ type Credential struct {
 	Scopes       []string     `yaml:"scopes"`        // write, read, rules, admin
 	Secrets      []Secret     `yaml:"secrets"`       // each is as good as another: two of them overlap in a rotation
 	Labels       []BoundLabel `yaml:"labels"`        // of every series that is written with it
+	Readable     []string     `yaml:"readable"`      // selectors of the series that it may read, see LabelPolicy; none: all
 	AllowedCIDRs []string     `yaml:"allowed_cidrs"` // from where it may be used; none: from anywhere
 }
 
@@ -84,6 +85,7 @@ func (c *compiler) grant(path string, cred *Credential) *grant {
 	g.who.Credential = cred.ID
 	g.who.Scopes = c.scopes(path+".scopes", cred.Scopes)
 	g.who.Bound = c.labels(path+".labels", cred.Labels)
+	g.who.Readable = c.readable(path+".readable", cred.Readable, g.who.Scopes)
 	if len(cred.Tenants) == 0 && g.who.Scopes != ScopeAdmin {
 		c.violation(path+".tenants", "", "name a tenant; only a credential for nothing but admin needs none")
 	}
@@ -109,6 +111,23 @@ func (c *compiler) tenants(path string, ids []string) []string {
 		}
 	}
 	return sorted
+}
+
+// readable compiles the label policy of a credential with scopes; those that go
+// around it cannot be had with it.
+func (c *compiler) readable(path string, selectors []string, scopes Scope) *LabelPolicy {
+	if selectors == nil { // but not if it is empty, which would be a mistake
+		return nil
+	}
+	if scopes&(ScopeRules|ScopeAdmin) != 0 {
+		c.errs = append(c.errs, fmt.Errorf("%s: must not be with the scopes rules or admin, which show more than it lets be read", path))
+	}
+	policy, err := ParseLabelPolicy(selectors)
+	if err != nil {
+		c.errs = append(c.errs, fmt.Errorf("%s: %w", path, err))
+		return new(LabelPolicy) // lets nothing be read, should anybody go on
+	}
+	return policy
 }
 
 func (c *compiler) scopes(path string, names []string) Scope {

@@ -113,10 +113,12 @@ func (u *use) at(now time.Time) bool {
 
 // CredentialInfo describes a credential to operators.
 type CredentialInfo struct {
-	ID      string       `json:"id"`
-	Tenants []string     `json:"tenants"`
-	Scopes  []string     `json:"scopes"`
-	Secrets []SecretInfo `json:"secrets"`
+	ID      string   `json:"id"`
+	Tenants []string `json:"tenants"`
+	Scopes  []string `json:"scopes"`
+	// Readable are the selectors of what it may read; none: all.
+	Readable []string     `json:"readable,omitempty"`
+	Secrets  []SecretInfo `json:"secrets"`
 }
 
 // SecretInfo describes a secret of a credential, of which it tells nothing.
@@ -135,7 +137,7 @@ func (cs *Credentials) describe(now time.Time) []CredentialInfo {
 		return all
 	}
 	for _, c := range cs.list {
-		info := CredentialInfo{ID: c.ID, Tenants: c.Tenants, Scopes: c.Scopes, Secrets: []SecretInfo{}}
+		info := CredentialInfo{ID: c.ID, Tenants: c.Tenants, Scopes: c.Scopes, Readable: c.Readable, Secrets: []SecretInfo{}}
 		for _, s := range c.Secrets {
 			hash, _ := parseHash(s.SHA256)
 			info.Secrets = append(info.Secrets, cs.bySecret[hash].info(now))

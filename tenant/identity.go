@@ -32,6 +32,3 @@ type Identity struct {
 	Rules      *relabel.Rules // the credential's own, before the tenant's; nil: none
 	Readable   *LabelPolicy   // series that it may read; nil: all
 }
-
-// LabelPolicy says which series may be read.
-type LabelPolicy struct{}

@@ -10,6 +10,7 @@
 //
 //	authenticate.go  what a request shows, and whether that does
 //	credential.go    a credential of the runtime file, checked and compiled
+//	policy.go        which series a credential may read
 //	credentials.go   one version of all of them, found by the hashes of secrets
 //	secret.go        what a secret is, and how it is kept
 //	source.go        from where a request came, past trusted proxies
