@@ -78,7 +78,7 @@ func whole(n float64) bool { return n >= 0 && n < 1<<53 && n == math.Trunc(n) }
 // of sets, by metric name. Series that end in a staleness marker have none, for
 // scrapers cannot read it.
 func (a *API) newest(ctx context.Context, r *request, sets [][]*labels.Matcher, mint, maxt int64) (promql.Vector, error) {
-	q, err := a.Querier.Queryable(r.who.Tenant).Querier(mint, maxt)
+	q, err := r.view.Queryable().Querier(mint, maxt)
 	if err != nil {
 		return nil, err
 	}

@@ -67,7 +67,7 @@ func (a *API) labelStrings(ctx context.Context, r *request, ask askLabels) (answ
 	if err != nil {
 		return answer{}, badData(err)
 	}
-	q, err := a.Querier.Queryable(r.who.Tenant).Querier(span.start, span.end)
+	q, err := r.view.Queryable().Querier(span.start, span.end)
 	if err != nil {
 		return answer{}, err
 	}

@@ -21,7 +21,7 @@ func (a *API) metadata(ctx context.Context, r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	all, err := a.Querier.Metadata(ctx, r.who.Tenant, r.FormValue("metric"))
+	all, err := r.view.Metadata(ctx, r.FormValue("metric"))
 	if err != nil {
 		return answer{}, err
 	}
@@ -68,7 +68,7 @@ func (a *API) queryExemplars(ctx context.Context, r *request) (answer, error) {
 	if len(selectors) == 0 {
 		return answer{}, nil
 	}
-	q, err := a.Querier.ExemplarQueryable(r.who.Tenant).ExemplarQuerier(ctx)
+	q, err := r.view.ExemplarQueryable().ExemplarQuerier(ctx)
 	if err != nil {
 		return answer{}, err
 	}

@@ -42,7 +42,7 @@ func (a *API) query(ctx context.Context, r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	q, err := a.Engine.NewInstantQuery(ctx, a.Querier.Queryable(r.who.Tenant), opts, r.FormValue("query"), at)
+	q, err := a.Engine.NewInstantQuery(ctx, r.view.Queryable(), opts, r.FormValue("query"), at)
 	if err != nil {
 		return answer{}, refusedQuery(err)
 	}
@@ -69,7 +69,7 @@ func (a *API) queryRange(ctx context.Context, r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	q, err := a.Engine.NewRangeQuery(ctx, a.Querier.Queryable(r.who.Tenant), opts, r.FormValue("query"), start, end, step)
+	q, err := a.Engine.NewRangeQuery(ctx, r.view.Queryable(), opts, r.FormValue("query"), start, end, step)
 	if err != nil {
 		return answer{}, refusedQuery(err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/weir-metrics/weir/overload"
 	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/querier"
 	"github.com/weir-metrics/weir/tenant"
 	"github.com/weir-metrics/weir/tracing"
 )
@@ -21,6 +22,7 @@ import (
 type request struct {
 	*http.Request
 	who     tenant.Identity
+	view    *querier.View // of what may be read; there is no other way to data
 	closers []func()
 }
 
@@ -68,6 +70,17 @@ func (a *API) read(f readFunc) http.HandlerFunc {
 	})
 }
 
+// unrestricted makes a read of f, which describes the tenant past the view of a request,
+// for who may read all of it.
+func unrestricted(f readFunc) readFunc {
+	return func(ctx context.Context, r *request) (answer, error) {
+		if err := r.view.Whole(); err != nil {
+			return answer{}, err
+		}
+		return f(ctx, r)
+	}
+}
+
 // serveFunc answers by itself, or returns why it could not.
 type serveFunc func(ctx context.Context, w http.ResponseWriter, r *request) error
 
@@ -101,7 +114,7 @@ func (a *API) serveBody(f serveFunc) http.HandlerFunc {
 		a.Usage.Known(who.Tenant).Query() // a reader can make up tenants
 		ctx, cancel := context.WithTimeout(hr.Context(), a.cfg.Timeout)
 		defer cancel()
-		r := &request{Request: hr, who: who}
+		r := &request{Request: hr, who: who, view: a.Querier.For(who)}
 		defer r.close()
 		if err := f(ctx, w, r); err != nil {
 			a.fail(w, hr, who.Tenant, err)

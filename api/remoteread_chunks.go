@@ -26,7 +26,7 @@ func (a *API) streamChunks(ctx context.Context, w http.ResponseWriter, r *reques
 	out := &stream{w: w, left: a.cfg.MaxResponseBytes, check: ctx.Err, overBudget: a.overBudget}
 	out.frames = remote.NewChunkedWriter(w, out)
 	for i, s := range selections {
-		if err := a.streamSelection(ctx, out, r.who.Tenant, int64(i), s); err != nil {
+		if err := a.streamSelection(ctx, out, r, int64(i), s); err != nil {
 			if !out.started {
 				return err
 			}
@@ -38,15 +38,15 @@ func (a *API) streamChunks(ctx context.Context, w http.ResponseWriter, r *reques
 	return nil
 }
 
-func (a *API) streamSelection(ctx context.Context, out *stream, tenantID string, index int64, s selection) error {
-	q, err := a.Querier.ChunkQueryable(tenantID).ChunkQuerier(s.hints.Start, s.hints.End)
+func (a *API) streamSelection(ctx context.Context, out *stream, r *request, index int64, s selection) error {
+	q, err := r.view.ChunkQueryable().ChunkQuerier(s.hints.Start, s.hints.End)
 	if err != nil {
 		return err
 	}
 	defer a.close(q)
 	set := checkedSeries{q.Select(ctx, true, &s.hints, s.matchers...), out}
 	warnings, err := remote.StreamChunkedReadResponses(out, index, set, nil, maxFrameBytes, &frames)
-	a.logWarnings(tenantID, warnings)
+	a.logWarnings(r.who.Tenant, warnings)
 	return err
 }
 

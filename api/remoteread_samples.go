@@ -22,7 +22,7 @@ func (a *API) sendSamples(ctx context.Context, w http.ResponseWriter, r *request
 	)
 	for _, s := range selections {
 		start := len(message)
-		if message, err = a.appendResult(ctx, message, r.who.Tenant, s); err != nil {
+		if message, err = a.appendResult(ctx, message, r, s); err != nil {
 			return err
 		}
 		message = delimit(message, start, fieldResults)
@@ -64,8 +64,8 @@ func delimit(b []byte, start int, field protowire.Number) []byte {
 }
 
 // appendResult appends the series of a selection to an answer.
-func (a *API) appendResult(ctx context.Context, b []byte, tenantID string, s selection) ([]byte, error) {
-	q, err := a.Querier.Queryable(tenantID).Querier(s.hints.Start, s.hints.End)
+func (a *API) appendResult(ctx context.Context, b []byte, r *request, s selection) ([]byte, error) {
+	q, err := r.view.Queryable().Querier(s.hints.Start, s.hints.End)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func (a *API) appendResult(ctx context.Context, b []byte, tenantID string, s sel
 			return nil, a.overBudget()
 		}
 	}
-	a.logWarnings(tenantID, set.Warnings())
+	a.logWarnings(r.who.Tenant, set.Warnings())
 	return b, set.Err()
 }
 

@@ -110,8 +110,8 @@ func (a *API) readRoutes(prefix string) []route {
 		{get, "/status/config", operators, "configuration, for operators", a.statusOf(tenant.ScopeAdmin, a.statusConfig)},
 		{get, "/status/flags", operators, "command line, for operators", a.statusOf(tenant.ScopeAdmin, a.statusFlags)},
 		{get, "/status/walreplay", operators, "progress at start, in tenants, for operators", a.statusOf(tenant.ScopeAdmin, a.replayStatus)},
-		{get, "/status/tsdb", readers, "series in memory, counted and ranked", a.read(a.statusTSDB)},
-		{get, "/status/tsdb/blocks", readers, "blocks on disk", a.read(a.statusBlocks)},
+		{get, "/status/tsdb", readers, "series in memory, counted and ranked", a.read(unrestricted(a.statusTSDB))},
+		{get, "/status/tsdb/blocks", readers, "blocks on disk", a.read(unrestricted(a.statusBlocks))},
 		{get, "/user_limits", readers, "what holds for the tenant, and why", a.serve(a.ownLimits)},
 		{get, "/features", anyone, "what this server knows", a.statusOf(0, a.enabledFeatures)},
 	}

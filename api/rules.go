@@ -120,7 +120,7 @@ func (a *API) targetsMetadata(ctx context.Context, r *request) (answer, error) {
 		}
 	}
 	metric := r.FormValue("metric")
-	all, err := a.Querier.Metadata(ctx, r.who.Tenant, metric)
+	all, err := r.view.Metadata(ctx, metric)
 	if err != nil {
 		return answer{}, err
 	}

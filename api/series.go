@@ -27,7 +27,7 @@ func (a *API) series(ctx context.Context, r *request) (answer, error) {
 	if err != nil {
 		return answer{}, badParam("match[]", err)
 	}
-	q, err := a.Querier.Queryable(r.who.Tenant).Querier(span.start, span.end)
+	q, err := r.view.Queryable().Querier(span.start, span.end)
 	if err != nil {
 		return answer{}, err
 	}

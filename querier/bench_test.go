@@ -38,9 +38,9 @@ func BenchmarkSelect(b *testing.B) {
 		q    storage.Queryable
 	}{
 		{"tsdb", dbs[0]},
-		{"weir/sources=1", querier.New(source(0)).Queryable(tenantID)},
-		{"weir/replicas=2", querier.New(source(0), source(1)).Queryable(tenantID)},
-		{"weir/replicas=2/apart", querier.New(source(0), source(2)).Queryable(tenantID)},
+		{"weir/sources=1", querier.New(source(0)).For(as(tenantID)).Queryable()},
+		{"weir/replicas=2", querier.New(source(0), source(1)).For(as(tenantID)).Queryable()},
+		{"weir/replicas=2/apart", querier.New(source(0), source(2)).For(as(tenantID)).Queryable()},
 	} {
 		b.Run(fmt.Sprintf("%s/series=%d", bc.name, series), func(b *testing.B) {
 			b.ReportAllocs()

@@ -8,43 +8,47 @@ import (
 
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/model/metadata"
 	"github.com/prometheus/prometheus/storage"
+
+	"github.com/weir-metrics/weir/tenant"
 )
 
-type exemplarQueryable struct {
-	querier *Querier
-	tenant  string
-}
+type exemplarQueryable struct{ view *View }
 
 // ExemplarQuerier implements storage.ExemplarQueryable.
 func (e exemplarQueryable) ExemplarQuerier(ctx context.Context) (storage.ExemplarQuerier, error) {
-	queriers := make(exemplarQueriers, 0, len(e.querier.sources))
-	for _, src := range e.querier.sources {
-		q, err := src.ExemplarQuerier(ctx, e.tenant)
+	queriers := make([]storage.ExemplarQuerier, 0, len(e.view.sources))
+	for _, src := range e.view.sources {
+		q, err := src.ExemplarQuerier(ctx, e.view.tenant)
 		if err != nil {
 			return nil, sourceErrorf("open exemplar querier: %w", err)
 		}
 		queriers = append(queriers, q)
 	}
-	return queriers, nil
+	return exemplarQueriers{queriers, e.view.policy}, nil
 }
 
 // exemplarQueriers are the queriers of all sources.
-type exemplarQueriers []storage.ExemplarQuerier
+type exemplarQueriers struct {
+	sources []storage.ExemplarQuerier
+	policy  *tenant.LabelPolicy // nil: everything may be read
+}
 
 // Select implements storage.ExemplarQuerier: series by labels, exemplars by
 // time, what several sources have once. The answer is never nil.
 func (e exemplarQueriers) Select(start, end int64, matchers ...[]*labels.Matcher) ([]exemplar.QueryResult, error) {
 	all := []exemplar.QueryResult{}
-	for _, q := range e {
+	for _, q := range e.sources {
 		results, err := q.Select(start, end, matchers...)
 		if err != nil {
 			return nil, sourceErrorf("select exemplars: %w", err)
 		}
 		all = append(all, results...)
 	}
-	if len(e) > 1 {
+	if e.policy != nil {
+		all = slices.DeleteFunc(all, func(r exemplar.QueryResult) bool { return e.policy.First(r.SeriesLabels) < 0 })
+	}
+	if len(e.sources) > 1 {
 		all = mergeExemplars(all)
 	}
 	return all, nil
@@ -81,25 +85,4 @@ func compareExemplars(a, b exemplar.Exemplar) int {
 		cmp.Compare(math.Float64bits(a.Value), math.Float64bits(b.Value)),
 		labels.Compare(a.Labels, b.Labels),
 	)
-}
-
-// Metadata returns what senders said of the tenant's metric families, or of one
-// if metric is not empty; the first source's first, each saying once. The caller
-// owns the map.
-func (q *Querier) Metadata(ctx context.Context, tenant, metric string) (map[string][]metadata.Metadata, error) {
-	all := map[string][]metadata.Metadata{}
-	for _, src := range q.sources {
-		families, err := src.Metadata(ctx, tenant, metric)
-		if err != nil {
-			return nil, sourceErrorf("read metadata: %w", err)
-		}
-		for family, sayings := range families {
-			for _, m := range sayings {
-				if !slices.ContainsFunc(all[family], m.Equals) {
-					all[family] = append(all[family], m)
-				}
-			}
-		}
-	}
-	return all, nil
 }

@@ -31,7 +31,7 @@ func TestExemplars(t *testing.T) {
 		{SeriesLabels: b, Exemplars: []exemplar.Exemplar{ex(2, 2), ex(3, math.NaN()), ex(3, 4)}},
 	}}
 	sel := func(sources ...querier.Source) ([]exemplar.QueryResult, error) {
-		q, err := querier.New(sources...).ExemplarQueryable("t").ExemplarQuerier(context.Background())
+		q, err := querier.New(sources...).For(as("t")).ExemplarQueryable().ExemplarQuerier(context.Background())
 		if err != nil {
 			return nil, err
 		}
@@ -64,11 +64,11 @@ func TestMetadata(t *testing.T) {
 	gauge := metadata.Metadata{Type: model.MetricTypeGauge, Help: "help"}
 	first := &fakeSource{metadata: map[string][]metadata.Metadata{"x": {counter}}}
 	second := &fakeSource{metadata: map[string][]metadata.Metadata{"x": {gauge, counter}, "y": {gauge}}}
-	got, err := querier.New(first, second).Metadata(context.Background(), "t", "")
+	got, err := querier.New(first, second).For(as("t")).Metadata(context.Background(), "")
 	require.NoError(t, err)
 	require.Equal(t, map[string][]metadata.Metadata{"x": {counter, gauge}, "y": {gauge}}, got)
 	require.Len(t, first.metadata["x"], 1, "the sources' maps are not touched")
 
-	_, err = querier.New(first, &fakeSource{failStrings: true}).Metadata(context.Background(), "t", "")
+	_, err = querier.New(first, &fakeSource{failStrings: true}).For(as("t")).Metadata(context.Background(), "")
 	require.ErrorIs(t, err, errBroken)
 }

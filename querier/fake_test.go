@@ -33,6 +33,7 @@ type fakeSource struct {
 	opened, closed int
 	matchers       []*labels.Matcher // of the last Select
 	sorted         bool
+	limit          int // of the last Select
 }
 
 type fakeSeries struct {
@@ -76,7 +77,7 @@ func (f fakeExemplars) Select(int64, int64, ...[]*labels.Matcher) ([]exemplar.Qu
 type fakeQuerier struct{ *fakeSource }
 
 func (f fakeQuerier) Select(_ context.Context, sorted bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.ChunkSeriesSet {
-	f.matchers, f.sorted = ms, sorted
+	f.matchers, f.sorted, f.limit = ms, sorted, hints.Limit
 	slices.Reverse(ms) // as the TSDB does, the slice is ours
 	hints.Limit = 1    // and so are the hints
 	return &fakeSet{fakeSource: f.fakeSource, i: -1}

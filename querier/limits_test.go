@@ -20,7 +20,7 @@ func TestLimits(t *testing.T) {
 	inOrder, late := generate(rnd)
 	fill(t, rnd, db, inOrder, late)
 	read := func(limits querier.Limits, selects int) (series, samples int, err error) {
-		q, err := querier.New(&dbSource{tenant: tenantID, db: db}).WithLimits(limits).Queryable(tenantID).Querier(-hour, 7*hour)
+		q, err := querier.New(&dbSource{tenant: tenantID, db: db}).WithLimits(limits).For(as(tenantID)).Queryable().Querier(-hour, 7*hour)
 		require.NoError(t, err)
 		defer func() { require.NoError(t, q.Close()) }()
 		for range selects {

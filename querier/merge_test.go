@@ -83,7 +83,7 @@ func TestMergeChunks(t *testing.T) {
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			all := readAll(t, querier.New(sourcesOf(tc.sources...)...).Queryable("t"), 0, 1000, nil)
+			all := readAll(t, querier.New(sourcesOf(tc.sources...)...).For(as("t")).Queryable(), 0, 1000, nil)
 			var got []point
 			for _, s := range all {
 				for _, smp := range s.samples {
@@ -105,7 +105,7 @@ func TestCopiesAreNotDecoded(t *testing.T) {
 		return []chunks.Meta{count(floats(t, 1, 10, 20)), count(floats(t, 1, 30, 40))}
 	}
 	other := []chunks.Meta{count(floats(t, 2, 10, 20))}
-	q := querier.New(sourcesOf(replica(), other, replica(), replica())...).Queryable("t")
+	q := querier.New(sourcesOf(replica(), other, replica(), replica())...).For(as("t")).Queryable()
 	require.Len(t, readAll(t, q, 0, 1000, nil)[0].samples, 4)
 	require.Equal(t, 3, decoded, "the replica's two and the other's one")
 }
@@ -118,7 +118,7 @@ func TestSeekDoesNotDecodeWhatItSkips(t *testing.T) {
 		m.Chunk = countingChunk{m.Chunk, &decoded}
 		list = append(list, m)
 	}
-	q, err := querier.New(sourcesOf(list)...).Queryable("t").Querier(0, 1000)
+	q, err := querier.New(sourcesOf(list)...).For(as("t")).Queryable().Querier(0, 1000)
 	require.NoError(t, err)
 	set := q.Select(context.Background(), false, nil)
 	require.True(t, set.Next())
@@ -180,7 +180,7 @@ func TestCounterResetHints(t *testing.T) {
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			q, err := querier.New(sourcesOf(tc.sources...)...).Queryable("t").Querier(0, 1000)
+			q, err := querier.New(sourcesOf(tc.sources...)...).For(as("t")).Queryable().Querier(0, 1000)
 			require.NoError(t, err)
 			set := q.Select(context.Background(), false, nil)
 			require.True(t, set.Next())
@@ -205,7 +205,7 @@ func TestMergeSeries(t *testing.T) {
 	first := &fakeSource{series: []fakeSeries{{lset("1"), chunk}, {lset("3"), chunk}}, warning: errors.New("first is late")}
 	second := &fakeSource{series: []fakeSeries{{lset("1"), chunk}, {lset("2"), chunk}, {lset("4"), chunk}}, warning: errors.New("second is late")}
 	away := &fakeSource{empty: true, series: []fakeSeries{{lset("5"), chunk}}}
-	q, err := querier.New(first, away, second).Queryable("t").Querier(0, 1000)
+	q, err := querier.New(first, away, second).For(as("t")).Queryable().Querier(0, 1000)
 	require.NoError(t, err)
 
 	matchers := []*labels.Matcher{
@@ -251,12 +251,12 @@ func TestSelectErrors(t *testing.T) {
 	}
 	t.Run("open", func(t *testing.T) {
 		open := good()
-		_, err := querier.New(open, &fakeSource{failOpen: true}).Queryable("t").Querier(0, 1000)
+		_, err := querier.New(open, &fakeSource{failOpen: true}).For(as("t")).Queryable().Querier(0, 1000)
 		requireBroken(t, err)
 		require.Equal(t, 1, open.closed, "what was opened is closed")
 	})
 	t.Run("series", func(t *testing.T) {
-		q, err := querier.New(good(), &fakeSource{series: list, failSet: true}).Queryable("t").Querier(0, 1000)
+		q, err := querier.New(good(), &fakeSource{series: list, failSet: true}).For(as("t")).Queryable().Querier(0, 1000)
 		require.NoError(t, err)
 		set := q.Select(context.Background(), true, nil)
 		for set.Next() {
@@ -266,7 +266,7 @@ func TestSelectErrors(t *testing.T) {
 		require.False(t, set.Next())
 	})
 	t.Run("chunks", func(t *testing.T) {
-		q, err := querier.New(good(), &fakeSource{series: list, failChunks: true}).Queryable("t").Querier(0, 1000)
+		q, err := querier.New(good(), &fakeSource{series: list, failChunks: true}).For(as("t")).Queryable().Querier(0, 1000)
 		require.NoError(t, err)
 		set := q.Select(context.Background(), true, nil)
 		require.True(t, set.Next())
@@ -276,7 +276,7 @@ func TestSelectErrors(t *testing.T) {
 		require.ErrorContains(t, it.Err(), `{a="1"}`)
 	})
 	t.Run("chunk without data", func(t *testing.T) {
-		q, err := querier.New(sourcesOf([]chunks.Meta{{Ref: 7}})...).Queryable("t").Querier(0, 1000)
+		q, err := querier.New(sourcesOf([]chunks.Meta{{Ref: 7}})...).For(as("t")).Queryable().Querier(0, 1000)
 		require.NoError(t, err)
 		set := q.Select(context.Background(), true, nil)
 		require.True(t, set.Next())
@@ -287,7 +287,7 @@ func TestSelectErrors(t *testing.T) {
 	t.Run("broken chunk", func(t *testing.T) {
 		whole := floats(t, 1.5, 10, 20, 35, 50)
 		whole.Chunk = brokenChunk{whole.Chunk}
-		q, err := querier.New(sourcesOf([]chunks.Meta{whole}, []chunks.Meta{floats(t, 1, 60)})...).Queryable("t").Querier(0, 1000)
+		q, err := querier.New(sourcesOf([]chunks.Meta{whole}, []chunks.Meta{floats(t, 1, 60)})...).For(as("t")).Queryable().Querier(0, 1000)
 		require.NoError(t, err)
 		set := q.Select(context.Background(), true, nil)
 		require.True(t, set.Next())
@@ -317,7 +317,7 @@ func TestMergeStrings(t *testing.T) {
 		{"three, limited", []querier.Source{first, second, third}, 3, []string{"a", "b", "c"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			q, err := querier.New(tc.sources...).Queryable("t").Querier(0, 1000)
+			q, err := querier.New(tc.sources...).For(as("t")).Queryable().Querier(0, 1000)
 			require.NoError(t, err)
 			values, warnings, err := q.LabelValues(context.Background(), "x", &storage.LabelHints{Limit: tc.limit})
 			require.NoError(t, err)
@@ -328,7 +328,7 @@ func TestMergeStrings(t *testing.T) {
 			require.Equal(t, tc.want, names)
 		})
 	}
-	q, err := querier.New(first, &fakeSource{failStrings: true}).Queryable("t").Querier(0, 1000)
+	q, err := querier.New(first, &fakeSource{failStrings: true}).For(as("t")).Queryable().Querier(0, 1000)
 	require.NoError(t, err)
 	_, warnings, err := q.LabelValues(context.Background(), "x", nil)
 	require.ErrorIs(t, err, errBroken)

@@ -28,7 +28,7 @@ func TestPromQLScripts(t *testing.T) {
 			o.FloatChunkEncoding = chunkenc.EncXOR2
 			o.EnableHistogramSTEncoding = true
 		})
-		return &readBy{TestStorage: ts, queryable: querier.New(&dbSource{tenant: tenantID, db: ts.DB}).Queryable(tenantID)}
+		return &readBy{TestStorage: ts, queryable: querier.New(&dbSource{tenant: tenantID, db: ts.DB}).For(as(tenantID)).Queryable()}
 	})
 }
 
@@ -78,10 +78,10 @@ func TestQueriesOverReplicas(t *testing.T) {
 	} {
 		t.Run(query, func(t *testing.T) {
 			want := eval(t, engine, one, query)
-			got := eval(t, engine, ours.Queryable(tenantID), query)
+			got := eval(t, engine, ours.For(as(tenantID)).Queryable(), query)
 			require.Equal(t, want, got)
 			if !strings.HasPrefix(query, "absent") {
-				require.NotEqual(t, eval(t, engine, ours.Queryable("team-b"), query), got, "another tenant has nothing")
+				require.NotEqual(t, eval(t, engine, ours.For(as("team-b")).Queryable(), query), got, "another tenant has nothing")
 			}
 		})
 	}

@@ -1,10 +1,15 @@
 // Package querier answers selections over every source that may hold a
 // tenant's samples, and hands them to the PromQL engine.
 //
-//	engine ── Queryable(tenant) ── select: sources by extent, merge ──┬─ ingester (recent)
-//	              │                                                   └─ store gateway (blocks)
+//	For(identity) ── View: of one tenant, within the reader's label policy
+//	                  │
+//	engine ── Queryable ── select: sources by extent, merge ──┬─ ingester (recent)
+//	              │                                           └─ store gateway (blocks)
 //	              ├─ iterate: the chunks of one series -> its samples
 //	              └─ rechunk: the chunks of one series -> chunks that do not overlap
+//
+// A View is the only way to a sample, a label, an exemplar or a help text, and it
+// takes an identity to get one.
 //
 // Chunks come untrimmed and encoded from the sources; they are deduplicated as
 // bytes, decoded once, and cut to the time range while they are iterated.
@@ -16,6 +21,8 @@ import (
 
 	"github.com/prometheus/prometheus/model/metadata"
 	"github.com/prometheus/prometheus/storage"
+
+	"github.com/weir-metrics/weir/tenant"
 )
 
 // Source is one place that holds samples: the recent data of an ingester, or
@@ -70,24 +77,7 @@ func (q *Querier) WithLimits(limits Limits) *Querier {
 	return &Querier{sources: q.sources, limits: limits}
 }
 
-// Queryable reads the tenant's samples. Each Querier that it opens has the whole
-// of the limits.
-func (q *Querier) Queryable(tenant string) storage.Queryable {
-	return storage.QueryableFunc(func(mint, maxt int64) (storage.Querier, error) {
-		sel, err := q.open(tenant, mint, maxt)
-		if err != nil {
-			return nil, err
-		}
-		return sel, nil
-	})
-}
-
-// ChunkQueryable reads the tenant's samples as chunks, for who sends them on.
-func (q *Querier) ChunkQueryable(tenant string) storage.ChunkQueryable {
-	return chunkQueryable{querier: q, tenant: tenant}
-}
-
-// ExemplarQueryable reads the tenant's exemplars.
-func (q *Querier) ExemplarQueryable(tenant string) storage.ExemplarQueryable {
-	return exemplarQueryable{querier: q, tenant: tenant}
+// For returns what an identity may read.
+func (q *Querier) For(who tenant.Identity) *View {
+	return &View{sources: q.sources, limits: q.limits, tenant: who.Tenant, policy: who.Readable}
 }

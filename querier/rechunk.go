@@ -9,14 +9,11 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 )
 
-type chunkQueryable struct {
-	querier *Querier
-	tenant  string
-}
+type chunkQueryable struct{ view *View }
 
 // ChunkQuerier implements storage.ChunkQueryable.
 func (c chunkQueryable) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
-	sel, err := c.querier.open(c.tenant, mint, maxt)
+	sel, err := c.view.open(mint, maxt)
 	if err != nil {
 		return nil, err
 	}

@@ -132,7 +132,7 @@ func TestChunksHoldTheSameSamples(t *testing.T) {
 				sources = append(sources, &dbSource{tenant: tenantID, db: db})
 			}
 			q := querier.New(sources...)
-			samples, asChunks := q.Queryable(tenantID), chunked(t, q.ChunkQueryable(tenantID))
+			samples, asChunks := q.For(as(tenantID)).Queryable(), chunked(t, q.For(as(tenantID)).ChunkQueryable())
 			for _, r := range ranges(rnd) {
 				got := readAll(t, asChunks, r[0], r[1], nil, allSeries)
 				requireSame(t, startless(readAll(t, samples, r[0], r[1], nil, allSeries)), got)
@@ -193,7 +193,7 @@ func TestWhichChunksPass(t *testing.T) {
 					list[i].Chunk = countingChunk{list[i].Chunk, &decoded}
 				}
 			}
-			q, err := querier.New(sourcesOf(tc.sources...)...).ChunkQueryable("t").ChunkQuerier(0, 1000)
+			q, err := querier.New(sourcesOf(tc.sources...)...).For(as("t")).ChunkQueryable().ChunkQuerier(0, 1000)
 			require.NoError(t, err)
 			set := q.Select(t.Context(), true, nil)
 			require.True(t, set.Next())
@@ -232,7 +232,7 @@ func TestErrorsOfChunks(t *testing.T) {
 		change(f)
 		return f
 	}
-	_, err := querier.New(broken(func(f *fakeSource) { f.failOpen = true })).ChunkQueryable("t").ChunkQuerier(0, 1000)
+	_, err := querier.New(broken(func(f *fakeSource) { f.failOpen = true })).For(as("t")).ChunkQueryable().ChunkQuerier(0, 1000)
 	requireOfSource(t, err)
 	for name, change := range map[string]func(*fakeSource){
 		"set":    func(f *fakeSource) { f.failSet = true },
@@ -243,7 +243,7 @@ func TestErrorsOfChunks(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			q, err := querier.New(broken(change)).ChunkQueryable("t").ChunkQuerier(0, 1000)
+			q, err := querier.New(broken(change)).For(as("t")).ChunkQueryable().ChunkQuerier(0, 1000)
 			require.NoError(t, err)
 			set := q.Select(t.Context(), true, nil)
 			for set.Next() {

@@ -8,18 +8,20 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/weir-metrics/weir/tenant"
 )
 
 // open takes a chunk querier of every source whose extent meets [mint, maxt]
 // (milliseconds, inclusive).
-func (q *Querier) open(tenant string, mint, maxt millis) (*selector, error) {
-	sel := &selector{mint: mint, maxt: maxt, budget: budget{limits: q.limits}}
-	for _, src := range q.sources {
-		lo, hi, ok := src.Extent(tenant)
+func (v *View) open(mint, maxt millis) (*selector, error) {
+	sel := &selector{mint: mint, maxt: maxt, policy: v.policy, budget: budget{limits: v.limits}}
+	for _, src := range v.sources {
+		lo, hi, ok := src.Extent(v.tenant)
 		if !ok || hi < mint || maxt < lo {
 			continue
 		}
-		cq, err := src.ChunkQuerier(tenant, mint, maxt)
+		cq, err := src.ChunkQuerier(v.tenant, mint, maxt)
 		if err != nil {
 			return nil, errors.Join(sourceErrorf("open chunk querier: %w", err), sel.Close())
 		}
@@ -28,12 +30,14 @@ func (q *Querier) open(tenant string, mint, maxt millis) (*selector, error) {
 	return sel, nil
 }
 
-// selector selects from the chunk queriers of one tenant and time range. Like
-// every storage.Querier it is used by one goroutine at a time.
+// selector selects from the chunk queriers of one tenant and time range what a
+// policy lets be read. Like every storage.Querier it is used by one goroutine at
+// a time.
 type selector struct {
 	mint, maxt millis // inclusive
 	sources    []storage.ChunkQuerier
-	budget     budget // of the selector and all that it hands out
+	policy     *tenant.LabelPolicy // nil: everything may be read
+	budget     budget              // of the selector and all that it hands out
 }
 
 // Select implements storage.Querier. Samples outside the hints' time range, or
@@ -53,11 +57,19 @@ func (s *selector) merge(ctx context.Context, sorted bool, hints *storage.Select
 	h.DisableTrimming = true
 
 	set := &seriesSet{mint: h.Start, maxt: h.End, limit: h.Limit, budget: &s.budget}
+	if s.policy != nil && len(matchers) == 0 {
+		return set // as from the TSDB, to which the policy's matchers would be some
+	}
+	if s.policy != nil {
+		h.Limit = 0 // for the sources, since cursors drop series
+	}
 	for i, src := range s.sources {
-		// Both are copied for each source: the TSDB reorders matchers in place.
-		sourceHints := h
-		cs := src.Select(ctx, sorted || len(s.sources) > 1, &sourceHints, slices.Clone(matchers)...)
-		set.cursors = append(set.cursors, &cursor{set: cs, source: i})
+		// Hints and matchers are copied for each: the TSDB reorders matchers in place.
+		for place, narrowed := range narrow(s.policy, matchers) {
+			sourceHints := h
+			cs := src.Select(ctx, sorted || len(s.sources) > 1, &sourceHints, narrowed...)
+			set.cursors = append(set.cursors, &cursor{set: cs, source: i, policy: s.policy, selector: place})
+		}
 	}
 	set.heap = slices.Clone(set.cursors)
 	return set
@@ -65,8 +77,8 @@ func (s *selector) merge(ctx context.Context, sorted bool, hints *storage.Select
 
 // LabelValues implements storage.LabelQuerier.
 func (s *selector) LabelValues(ctx context.Context, name string, hints *storage.LabelHints, matchers ...*labels.Matcher) ([]string, annotations.Annotations, error) {
-	values, warnings, err := s.strings(hints, func(q storage.LabelQuerier, h *storage.LabelHints) ([]string, annotations.Annotations, error) {
-		return q.LabelValues(ctx, name, h, slices.Clone(matchers)...)
+	values, warnings, err := s.strings(hints, matchers, func(q storage.LabelQuerier, h *storage.LabelHints, narrowed []*labels.Matcher) ([]string, annotations.Annotations, error) {
+		return q.LabelValues(ctx, name, h, narrowed...)
 	})
 	if err != nil {
 		return nil, warnings, sourceErrorf("values of label %s: %w", name, err)
@@ -76,8 +88,8 @@ func (s *selector) LabelValues(ctx context.Context, name string, hints *storage.
 
 // LabelNames implements storage.LabelQuerier.
 func (s *selector) LabelNames(ctx context.Context, hints *storage.LabelHints, matchers ...*labels.Matcher) ([]string, annotations.Annotations, error) {
-	names, warnings, err := s.strings(hints, func(q storage.LabelQuerier, h *storage.LabelHints) ([]string, annotations.Annotations, error) {
-		return q.LabelNames(ctx, h, slices.Clone(matchers)...)
+	names, warnings, err := s.strings(hints, matchers, func(q storage.LabelQuerier, h *storage.LabelHints, narrowed []*labels.Matcher) ([]string, annotations.Annotations, error) {
+		return q.LabelNames(ctx, h, narrowed...)
 	})
 	if err != nil {
 		return nil, warnings, sourceErrorf("label names: %w", err)
@@ -85,10 +97,11 @@ func (s *selector) LabelNames(ctx context.Context, hints *storage.LabelHints, ma
 	return names, warnings, nil
 }
 
-type askStrings func(storage.LabelQuerier, *storage.LabelHints) ([]string, annotations.Annotations, error)
+type askStrings func(storage.LabelQuerier, *storage.LabelHints, []*labels.Matcher) ([]string, annotations.Annotations, error)
 
-// strings merges the sorted answers of all sources, at most hints.Limit of them.
-func (s *selector) strings(hints *storage.LabelHints, ask askStrings) ([]string, annotations.Annotations, error) {
+// strings merges the sorted answers of all sources about what may be read of what
+// matchers select, at most hints.Limit of them.
+func (s *selector) strings(hints *storage.LabelHints, matchers []*labels.Matcher, ask askStrings) ([]string, annotations.Annotations, error) {
 	var h storage.LabelHints
 	if hints != nil {
 		h = *hints
@@ -96,13 +109,15 @@ func (s *selector) strings(hints *storage.LabelHints, ask askStrings) ([]string,
 	var warnings annotations.Annotations
 	lists := make([][]string, 0, len(s.sources))
 	for _, src := range s.sources {
-		sourceHints := h
-		list, w, err := ask(src, &sourceHints)
-		warnings.Merge(w)
-		if err != nil {
-			return nil, warnings, err
+		for _, narrowed := range narrow(s.policy, matchers) {
+			sourceHints := h
+			list, w, err := ask(src, &sourceHints, narrowed)
+			warnings.Merge(w)
+			if err != nil {
+				return nil, warnings, err
+			}
+			lists = append(lists, list)
 		}
-		lists = append(lists, list)
 	}
 	merged := mergeLists(lists)
 	if h.Limit > 0 && len(merged) > h.Limit {

@@ -34,7 +34,7 @@ func TestSameAsTSDB(t *testing.T) {
 			db := openDB(t, seed%2 == 1)
 			inOrder, late := generate(rnd)
 			fill(t, rnd, db, inOrder, late)
-			ours := querier.New(&dbSource{tenant: tenantID, db: db}).Queryable(tenantID)
+			ours := querier.New(&dbSource{tenant: tenantID, db: db}).For(as(tenantID)).Queryable()
 			for _, r := range ranges(rnd) {
 				want := readAll(t, db, r[0], r[1], nil, allSeries)
 				got := readAll(t, ours, r[0], r[1], nil, allSeries)
@@ -61,7 +61,7 @@ func TestDeleted(t *testing.T) {
 		from := rnd.Int64N(5 * hour)
 		require.NoError(t, db.Delete(context.Background(), from, from+hour/3, allSeries))
 	}
-	ours := querier.New(&dbSource{tenant: tenantID, db: db}).Queryable(tenantID)
+	ours := querier.New(&dbSource{tenant: tenantID, db: db}).For(as(tenantID)).Queryable()
 	whole := readAll(t, db, -hour, 7*hour, nil, allSeries)
 	for _, r := range ranges(rnd) {
 		requireSame(t, cut(whole, r[0], r[1]), readAll(t, ours, r[0], r[1], nil, allSeries))
@@ -103,7 +103,7 @@ func TestAnySplitIsTheSame(t *testing.T) {
 				fill(t, rnd, db, copies[i], lateCopies[i])
 				sources = append(sources, &dbSource{tenant: tenantID, db: db})
 			}
-			ours := querier.New(sources...).Queryable(tenantID)
+			ours := querier.New(sources...).For(as(tenantID)).Queryable()
 			for _, r := range ranges(rnd) {
 				got := readAll(t, ours, r[0], r[1], nil, allSeries)
 				requireSame(t, readAll(t, one, r[0], r[1], nil, allSeries), got)
@@ -141,7 +141,7 @@ func TestSeek(t *testing.T) {
 		sources = append(sources, &dbSource{tenant: tenantID, db: db})
 	}
 	mint, maxt := hour/2, 5*hour
-	ours := querier.New(sources...).Queryable(tenantID)
+	ours := querier.New(sources...).For(as(tenantID)).Queryable()
 	want := readAll(t, ours, mint, maxt, nil, allSeries)
 	require.Len(t, want, len(kinds))
 

@@ -5,14 +5,19 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/weir-metrics/weir/tenant"
 )
 
-// cursor is a place in one source's sorted series.
+// cursor is a place in one source's sorted series, those that one selector of a
+// policy lets be read.
 type cursor struct {
-	set    storage.ChunkSeriesSet
-	source int // index of the source; of equals the lower wins
-	series storage.ChunkSeries
-	labels labels.Labels // of series
+	set      storage.ChunkSeriesSet
+	source   int                 // index of the source; of equals the lower wins
+	policy   *tenant.LabelPolicy // nil: everything may be read
+	selector int                 // its place in the policy
+	series   storage.ChunkSeries
+	labels   labels.Labels // of series
 }
 
 func (c *cursor) before(d *cursor) bool {
@@ -23,17 +28,26 @@ func (c *cursor) before(d *cursor) bool {
 }
 
 func (c *cursor) next() bool {
-	if !c.set.Next() {
-		c.series = nil
-		return false
+	for c.set.Next() {
+		c.series = c.set.At()
+		c.labels = c.series.Labels()
+		if c.mine() {
+			return true
+		}
 	}
-	c.series = c.set.At()
-	c.labels = c.series.Labels()
-	return true
+	c.series = nil
+	return false
+}
+
+// mine reports whether the series may be read and no cursor of the same source
+// but this one hands it out: it belongs to the first selector that selects it.
+func (c *cursor) mine() bool {
+	return c.policy == nil || c.policy.First(c.labels) == c.selector
 }
 
 // seriesSet merges the series of all sources: those with the same labels become
-// one. A single source is passed through in its own order.
+// one. A single source is passed through in its own order, or, since the cursors
+// of one source have no series in common, in any.
 type seriesSet struct {
 	mint, maxt millis // of the samples, inclusive
 	limit      int    // of the series; 0: none

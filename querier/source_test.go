@@ -12,9 +12,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/weir-metrics/weir/querier"
+	"github.com/weir-metrics/weir/tenant"
 )
 
 const tenantID = "team-a"
+
+// as is a reader of everything that a tenant has.
+func as(id string) tenant.Identity { return tenant.Identity{Tenant: id} }
 
 // dbSource is a Source of one tenant's TSDB.
 type dbSource struct {
