@@ -116,8 +116,12 @@ func (a *API) tenantStats(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, a.TenantStats())
 }
 
-// ownLimits says what holds for the tenant who asks, on the path of Mimir.
+// ownLimits says what holds for the tenant who asks, on the path of Mimir. Its
+// rules may name labels that not everybody may read.
 func (a *API) ownLimits(_ context.Context, w http.ResponseWriter, r *request) error {
+	if err := r.view.Whole(); err != nil {
+		return err
+	}
 	return a.effective(w, r.who.Tenant)
 }
 
