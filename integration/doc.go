@@ -10,6 +10,7 @@
 //	agent_test.go       a Prometheus agent scrapes a target and writes
 //	otelexport_test.go  the remote-write exporter of the OpenTelemetry collector
 //	answers_test.go     requests that are refused as a whole
+//	isolation_test.go   tenants that ask for what others have
 //	bench_test.go       the load generator and the benchmark still work
 //	kill_test.go        kill -9 under load: nothing acknowledged is lost
 //	sigterm_test.go     a graceful stop under load: nor then
