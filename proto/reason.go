@@ -80,13 +80,25 @@ const maxExamples = 8
 type Rejections struct {
 	Counts   [Reasons]Counts
 	Examples []Example
-	// Series are the indexes of the series that samples were refused of, in the
-	// order of the calls, one perhaps several times. They are kept only when Track
-	// is set.
-	Series []uint32
-	Track  bool
-	total  int
+	// Refused says what was refused of which series, in the order of the calls; a
+	// series may be in it several times. It has the first maxRefused of a request, or
+	// all when Track is set.
+	Refused []Refused
+	Track   bool
+	total   int
 }
+
+// Refused is what was refused of one series for one reason.
+type Refused struct {
+	Reason Reason
+	Series uint32 // index of the series in the request or frame it was found in, or NoSeries
+	Counts Counts
+	T      int64 // of the first such sample, ms; 0 when the whole series was refused
+}
+
+// maxRefused bounds what is remembered of a request that is full of refusals: it
+// is for people, who need not see all of it.
+const maxRefused = 4096
 
 // Example is one refused sample or series.
 type Example struct {
@@ -105,18 +117,25 @@ func (r *Rejections) Add(reason Reason, n Counts, series uint32, t int64, detail
 	first := r.Counts[reason] == Counts{}
 	r.Counts[reason].Add(n)
 	r.total += n.Total()
-	if r.Track && n.Samples+n.Histograms > 0 && series != NoSeries {
-		r.Series = append(r.Series, series)
-	}
+	r.add(Refused{Reason: reason, Series: series, Counts: n, T: t})
 	if first && len(r.Examples) < maxExamples {
 		r.Examples = append(r.Examples, Example{Reason: reason, Series: series, T: t, Detail: detail()})
+	}
+}
+
+// add remembers x, together with the one before if that is of the same series.
+func (r *Rejections) add(x Refused) {
+	if n := len(r.Refused); n > 0 && r.Refused[n-1].Series == x.Series && r.Refused[n-1].Reason == x.Reason {
+		r.Refused[n-1].Counts.Add(x.Counts)
+	} else if r.Track || n < maxRefused {
+		r.Refused = append(r.Refused, x)
 	}
 }
 
 // Total is the number of refusals of every kind.
 func (r *Rejections) Total() int { return r.total }
 
-// Merge adds what other counted; series translates its examples' indexes.
+// Merge adds what other counted; series translates its indexes.
 func (r *Rejections) Merge(other *Rejections, series func(uint32) uint32) {
 	if other.total == 0 {
 		return
@@ -127,8 +146,9 @@ func (r *Rejections) Merge(other *Rejections, series func(uint32) uint32) {
 			r.Examples = append(r.Examples, e)
 		}
 	}
-	for _, s := range other.Series {
-		r.Series = append(r.Series, series(s))
+	for _, x := range other.Refused {
+		x.Series = series(x.Series)
+		r.add(x)
 	}
 	for i := range other.Counts {
 		r.Counts[i].Add(other.Counts[i])
@@ -138,7 +158,7 @@ func (r *Rejections) Merge(other *Rejections, series func(uint32) uint32) {
 
 // Reset empties r, keeping its memory.
 func (r *Rejections) Reset() {
-	r.Series, r.Track = r.Series[:0], false
+	r.Refused, r.Track = r.Refused[:0], false
 	if r.total == 0 && len(r.Examples) == 0 {
 		return
 	}

@@ -54,6 +54,33 @@ func TestRejections(t *testing.T) {
 		r.Merge(&proto.Rejections{}, nil)
 		require.Equal(t, 17, r.Total())
 	})
+	t.Run("by series", func(t *testing.T) {
+		var one, other proto.Rejections
+		none := detail("")
+		one.Add(proto.SampleTooOld, proto.Counts{Samples: 1}, 3, 1000, none)
+		one.Add(proto.SampleTooOld, proto.Counts{Samples: 2}, 3, 2000, none)
+		one.Add(proto.SampleDuplicate, proto.Counts{Samples: 1}, 3, 3000, none)
+		one.Add(proto.SampleTooOld, proto.Counts{Exemplars: 1}, proto.NoSeries, 0, none)
+		other.Add(proto.SampleTooOld, proto.Counts{Histograms: 1}, 0, 4000, none)
+		one.Merge(&other, func(i uint32) uint32 { return i + 7 })
+		require.Equal(t, []proto.Refused{
+			{Reason: proto.SampleTooOld, Series: 3, Counts: proto.Counts{Samples: 3}, T: 1000},
+			{Reason: proto.SampleDuplicate, Series: 3, Counts: proto.Counts{Samples: 1}, T: 3000},
+			{Reason: proto.SampleTooOld, Series: proto.NoSeries, Counts: proto.Counts{Exemplars: 1}},
+			{Reason: proto.SampleTooOld, Series: 7, Counts: proto.Counts{Histograms: 1}, T: 4000},
+		}, one.Refused)
+	})
+	t.Run("many", func(t *testing.T) {
+		var some, all proto.Rejections
+		all.Track = true
+		for i := range uint32(10_000) {
+			some.Add(proto.SampleTooOld, proto.Counts{Samples: 1}, i, 0, detail(""))
+			all.Add(proto.SampleTooOld, proto.Counts{Samples: 1}, i, 0, detail(""))
+		}
+		require.Len(t, some.Refused, 4096)
+		require.Equal(t, 10_000, some.Total())
+		require.Len(t, all.Refused, 10_000)
+	})
 	t.Run("few examples", func(t *testing.T) {
 		var all proto.Rejections
 		for reason := proto.OK + 1; reason < proto.Reasons; reason++ {
@@ -71,6 +98,7 @@ func TestRejections(t *testing.T) {
 		r.Reset()
 		require.Zero(t, r.Total())
 		require.Empty(t, r.Examples)
+		require.Empty(t, r.Refused)
 		require.Equal(t, [proto.Reasons]proto.Counts{}, r.Counts)
 	})
 }

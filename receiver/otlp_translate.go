@@ -226,8 +226,11 @@ func (t *translation) closePoint() {
 // others. Call it once the message is stored.
 func (t *translation) settle() int {
 	refused := make(map[uint32]bool)
-	for _, series := range t.req.rejected.Series {
-		if point := t.pointOf[series]; point != noPoint {
+	for _, x := range t.req.rejected.Refused {
+		if x.Series == proto.NoSeries || x.Counts.Samples+x.Counts.Histograms == 0 {
+			continue
+		}
+		if point := t.pointOf[x.Series]; point != noPoint {
 			refused[point] = true
 		}
 	}

@@ -72,7 +72,7 @@ func (req *request) release() {
 	proto.Poison(req.decoded)
 	if cap(req.body) > maxPooled || cap(req.decoded) > maxPooled || cap(req.series) > maxPooled/64 ||
 		cap(req.frame.Floats) > maxPooled/16 || cap(req.frame.Histograms)+cap(req.frame.Exemplars) > maxPooled/64 ||
-		cap(req.frame.Metadata)+cap(req.frame.Labels) > maxPooled/64 || cap(req.labels) > maxPooled/64 {
+		cap(req.frame.Metadata)+cap(req.frame.Labels) > maxPooled/64 || cap(req.labels)+cap(req.rejected.Refused)+cap(req.reply.Rejected.Refused) > maxPooled/64 {
 		return
 	}
 	req.series, req.undecided = req.series[:0], req.undecided[:0]
