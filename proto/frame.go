@@ -93,7 +93,12 @@ func reset[T any](s []T) []T {
 }
 
 // Counts are numbers of samples by kind.
-type Counts struct{ Samples, Histograms, Exemplars, Metadata int }
+type Counts struct {
+	Samples    int `json:"samples"` // floats
+	Histograms int `json:"histograms"`
+	Exemplars  int `json:"exemplars"`
+	Metadata   int `json:"metadata"`
+}
 
 // Add adds d to c.
 func (c *Counts) Add(d Counts) {
