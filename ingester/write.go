@@ -89,6 +89,7 @@ func (i *Ingester) Write(ctx context.Context, tenantID string, f *proto.Frame, r
 	}
 	if n := reply.Postponed.Total(); n > 0 {
 		reply.Cause = i.disk.noNewSeries()
+		reply.Held = append(reply.Held, w.postponed...)
 		i.metrics.postponed.Add(float64(n))
 	}
 	if len(f.Metadata) > 0 {

@@ -108,6 +108,14 @@ func (c *Counts) Add(d Counts) {
 	c.Metadata += d.Metadata
 }
 
+// Sub takes d from c.
+func (c *Counts) Sub(d Counts) {
+	c.Samples -= d.Samples
+	c.Histograms -= d.Histograms
+	c.Exemplars -= d.Exemplars
+	c.Metadata -= d.Metadata
+}
+
 // Total is the number of samples of every kind.
 func (c Counts) Total() int { return c.Samples + c.Histograms + c.Exemplars + c.Metadata }
 
@@ -120,6 +128,7 @@ type Reply struct {
 	// Cause says why. nil: nothing was postponed.
 	Postponed Counts
 	Cause     *Error
+	Held      []uint32 // indexes into Frame.Series, ascending: series of which something was postponed
 	// Unknown are indexes into Frame.Series, ascending: series the ingester does not know
 	// and got no labels of. Nothing of them was stored.
 	Unknown []uint32
@@ -132,7 +141,7 @@ type SeriesHandle struct{ Series, Handle uint32 }
 
 // Reset empties r, keeping its memory.
 func (r *Reply) Reset() {
-	r.Written, r.Postponed, r.Cause = Counts{}, Counts{}, nil
+	r.Written, r.Postponed, r.Cause, r.Held = Counts{}, Counts{}, nil, r.Held[:0]
 	r.Rejected.Reset()
 	r.Unknown = r.Unknown[:0]
 	r.Handles = r.Handles[:0]

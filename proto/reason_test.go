@@ -108,6 +108,8 @@ func TestCounts(t *testing.T) {
 	require.Equal(t, 10, c.Total())
 	c.Add(proto.Counts{Samples: 10, Histograms: 20, Exemplars: 30, Metadata: 40})
 	require.Equal(t, proto.Counts{Samples: 11, Histograms: 22, Exemplars: 33, Metadata: 44}, c)
+	c.Sub(proto.Counts{Samples: 10, Histograms: 20, Exemplars: 30, Metadata: 40})
+	require.Equal(t, proto.Counts{Samples: 1, Histograms: 2, Exemplars: 3, Metadata: 4}, c)
 }
 
 // TestFrameReset: a frame comes from a pool, and must not keep what the last

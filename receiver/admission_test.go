@@ -439,7 +439,9 @@ func TestMetrics(t *testing.T) {
 
 			s.memory.fail = func(int) error { return unavailable() }
 			require.Equal(t, http.StatusServiceUnavailable, s.send(v, partly(v)).Code)
-			require.Equal(t, 4, s.counters(t, "weir_receiver_received_samples_total")["float"], "a request that failed will come again")
+			require.Equal(t, 8, s.counters(t, "weir_receiver_received_samples_total")["float"])
+			require.Equal(t, 2, s.counters(t, "weir_receiver_written_samples_total")["float"])
+			require.Equal(t, 4, s.counters(t, "weir_receiver_discarded_samples_total")["weir-starting float"], "they will come again")
 		})
 	}
 }

@@ -53,14 +53,17 @@ func (r *Receiver) answer(w http.ResponseWriter, hr *http.Request, v proto.Versi
 		quota   *proto.Quota
 		written proto.Counts
 		part    = err == nil || (req != nil && req.postponed != nil) // of the request was stored, or all
+		e       *proto.Error
 	)
 	if part {
-		r.metrics.count(req, r.Usage.Of(tenantID))
 		written = req.written
 	}
+	if err != nil {
+		e = r.failure(hr.Context(), w.Header(), &remoteWrite, tenantID, err)
+	}
+	r.account(hr, v.String(), req, e)
 	switch {
-	case err != nil:
-		e := r.failure(hr.Context(), w.Header(), &remoteWrite, tenantID, err)
+	case e != nil:
 		status, id, body, quota = forVMAgent(hr.Header, statuses[e.Kind]), e.ID, e.Error(), e.Quota
 	case req.rejected.Total() > 0:
 		status, id = forVMAgent(hr.Header, http.StatusBadRequest), req.rejected.Examples[0].Reason.ID()
@@ -177,7 +180,7 @@ func (req *request) describe(e proto.Example) string {
 	b.WriteString(e.Detail)
 	if e.Series != proto.NoSeries {
 		b.WriteString(", in ")
-		req.writeLabels(&b, &req.series[e.Series].Series)
+		req.writeLabels(&b, e.Series)
 	}
 	if e.T != 0 {
 		fmt.Fprintf(&b, " at %s", time.UnixMilli(e.T).UTC().Format(time.RFC3339Nano))
@@ -187,14 +190,13 @@ func (req *request) describe(e proto.Example) string {
 
 // writeLabels writes the beginning of a series' labels, its name first. They may
 // be anything, and any number.
-func (req *request) writeLabels(b *strings.Builder, s *proto.Series) {
+func (req *request) writeLabels(b *strings.Builder, series uint32) {
 	const most = 200 // bytes, about
-	if req.scan.LabelCount(s) > 10_000 {
+	ls := req.shown(series)
+	if len(ls) == 0 {
 		b.WriteString("{…}")
 		return
 	}
-	ls, _ := req.scan.AppendLabels(req.labels[:0], s)
-	req.labels = ls
 	if i := slices.IndexFunc(ls, func(l labels.Label) bool { return l.Name == model.MetricNameLabel }); i > 0 {
 		ls[0], ls[i] = ls[i], ls[0]
 	}

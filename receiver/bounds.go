@@ -15,6 +15,7 @@ import (
 // bounds are what a sample must keep whatever its series.
 type bounds struct {
 	min, max int64 // ms
+	newest   int64 // timestamp of all that were looked at, ms
 	now      time.Time
 	lim      *tenant.Limits
 }
@@ -23,13 +24,19 @@ type bounds struct {
 // is out of bounds, and counts it under series i.
 func (b *bounds) check(req *request, i uint32, nf, nh, ne int) {
 	f := &req.frame
+	outside := false
 	for j := nf; j < len(f.Floats); j++ {
-		if t := f.Floats[j].T; t > b.max || t < b.min {
-			f.Floats = keep(f.Floats, nf, func(s *proto.Float) bool {
-				return b.inTime(req, i, s.T, proto.Counts{Samples: 1})
-			})
-			break
-		}
+		t := f.Floats[j].T
+		b.newest = max(b.newest, t)
+		outside = outside || t > b.max || t < b.min
+	}
+	if outside {
+		f.Floats = keep(f.Floats, nf, func(s *proto.Float) bool {
+			return b.inTime(req, i, s.T, proto.Counts{Samples: 1})
+		})
+	}
+	for j := nh; j < len(f.Histograms); j++ {
+		b.newest = max(b.newest, f.Histograms[j].T)
 	}
 	if nh < len(f.Histograms) {
 		f.Histograms = keep(f.Histograms, nh, func(h *proto.Histogram) bool {

@@ -31,10 +31,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		return
 	}
 	who, err := r.Tenants.Authenticate(hr, tenant.ScopeWrite)
-	v, enc, unknown := r.negotiate(hr.Header) // also when it is refused: the answer depends on it
-	if err == nil {
-		err = unknown
-	}
+	v, enc, unspoken := r.negotiate(hr.Header) // also when it is refused: the answer depends on it
 	if err != nil {
 		r.answer(w, hr, v, "", nil, err)
 		return
@@ -44,7 +41,10 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	req := newRequest()
 	defer req.release()
 	r.begin(req, hr, who)
-	if err = r.read(w, hr, enc, req); err == nil {
+	if err = unspoken; err == nil {
+		err = r.read(w, hr, enc, req)
+	}
+	if err == nil {
 		if err = r.write(ctx, v, req, r.cfg.MaxSeries); err != nil {
 			r.giveBack(req)
 		}

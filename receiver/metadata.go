@@ -30,6 +30,7 @@ func (req *request) learnMetadata(lim *tenant.Limits, i, hash uint32) {
 // into the frame. A help text that is too long is cut: it is for people.
 func (req *request) addMetadata(lim *tenant.Limits, i uint32, m proto.Metadata) {
 	one := proto.Counts{Metadata: 1}
+	req.sent.Add(one)
 	room := lim.MaxMetadataBytes - len(m.Family) - len(m.Unit)
 	if room < 0 {
 		req.rejected.Add(proto.MetadataTooLong, one, i, 0, func() string {
@@ -47,6 +48,7 @@ func (req *request) addMetadata(lim *tenant.Limits, i uint32, m proto.Metadata) 
 	}
 	// The series of a family follow each other and say the same.
 	if n := len(req.frame.Metadata); n > 0 && req.frame.Metadata[n-1] == m {
+		req.sent.Sub(one) // counted once
 		return
 	}
 	req.spelled += len(m.Family) + len(m.Help) + len(m.Unit)

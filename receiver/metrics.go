@@ -36,7 +36,7 @@ func newMetrics(reg prometheus.Registerer, entries, sums func() float64) *metric
 		}, []string{"protocol", "result"}),
 		received: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "weir_receiver_received_samples_total",
-			Help: "Samples in requests that could be read, by type (float, histogram, exemplar).",
+			Help: "Samples in requests that could be read, by type (float, histogram, exemplar, metadata): those written and those discarded.",
 		}, []string{"type"}),
 		written: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "weir_receiver_written_samples_total",
@@ -44,7 +44,7 @@ func newMetrics(reg prometheus.Registerer, entries, sums func() float64) *metric
 		}, []string{"type"}),
 		discarded: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "weir_receiver_discarded_samples_total",
-			Help: "Samples refused while the rest of their request was stored, by type and reason (docs/errors.md).",
+			Help: "Samples read and not stored, by type and reason (docs/errors.md): single ones, and those of requests that were refused as a whole.",
 		}, []string{"type", "reason"}),
 		bytes: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "weir_receiver_request_bytes_total",
@@ -65,42 +65,50 @@ func newMetrics(reg prometheus.Registerer, entries, sums func() float64) *metric
 	}
 }
 
-// count adds what became of a request whose frame was written, in all and to its
-// tenant.
-func (m *metrics) count(req *request, of *tenant.Counters) {
+// count adds what became of a request that was scanned, in all and to its tenant:
+// what was received is what was written and what was discarded. cause is why
+// something is to be sent again; nil: nothing is.
+func (m *metrics) count(req *request, of *tenant.Counters, cause *proto.Error) {
 	of.Received(req.sent.Samples + req.sent.Histograms + req.sent.Exemplars)
 	addCounts(m.received, req.sent)
-	addCounts(m.written, req.written)
 	m.admitted.Add(float64(req.parsed))
 	m.taught.Add(float64(len(req.reply.Unknown)))
-	if req.rejected.Total() == 0 {
+	if cause != nil && req.postponed == nil {
+		m.discard(req.sent, cause.ID) // what was stored of it comes again
 		return
 	}
-	for reason, c := range req.rejected.Counts {
-		if c == (proto.Counts{}) {
-			continue
-		}
-		of.Discarded(proto.Reason(reason), c.Total())
-		id := proto.Reason(reason).ID()
-		for _, t := range [...]struct {
-			name string
-			n    int
-		}{{"float", c.Samples}, {"histogram", c.Histograms}, {"exemplar", c.Exemplars}, {"metadata", c.Metadata}} {
-			if t.n > 0 {
-				m.discarded.WithLabelValues(t.name, id).Add(float64(t.n))
+	addCounts(m.written, req.written)
+	postponed := req.sent
+	postponed.Sub(req.written)
+	if req.rejected.Total() > 0 {
+		for reason, c := range req.rejected.Counts {
+			if c != (proto.Counts{}) {
+				of.Discarded(proto.Reason(reason), c.Total())
+				m.discard(c, proto.Reason(reason).ID())
+				postponed.Sub(c)
 			}
 		}
 	}
+	if cause != nil {
+		m.discard(postponed, cause.ID)
+	}
+}
+
+func (m *metrics) discard(c proto.Counts, id string) {
+	eachType(c, func(name string, n int) { m.discarded.WithLabelValues(name, id).Add(float64(n)) })
 }
 
 func addCounts(v *prometheus.CounterVec, c proto.Counts) {
-	if c.Samples > 0 {
-		v.WithLabelValues("float").Add(float64(c.Samples))
-	}
-	if c.Histograms > 0 {
-		v.WithLabelValues("histogram").Add(float64(c.Histograms))
-	}
-	if c.Exemplars > 0 {
-		v.WithLabelValues("exemplar").Add(float64(c.Exemplars))
+	eachType(c, func(name string, n int) { v.WithLabelValues(name).Add(float64(n)) })
+}
+
+func eachType(c proto.Counts, yield func(name string, n int)) {
+	for _, t := range [...]struct {
+		name string
+		n    int
+	}{{"float", c.Samples}, {"histogram", c.Histograms}, {"exemplar", c.Exemplars}, {"metadata", c.Metadata}} {
+		if t.n > 0 {
+			yield(t.name, t.n)
+		}
 	}
 }

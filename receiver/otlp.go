@@ -119,12 +119,9 @@ func (r *Receiver) serveOTLP(w http.ResponseWriter, hr *http.Request) {
 	a := otlpAnswer{ct: typeJSON}
 	who, err := r.Tenants.Authenticate(hr, tenant.ScopeWrite)
 	a.tenantID = who.Tenant
-	ct, enc, unknown := negotiateOTLP(hr.Header)
-	if unknown == nil {
+	ct, enc, unspoken := negotiateOTLP(hr.Header)
+	if unspoken == nil {
 		a.ct = ct
-	}
-	if err == nil {
-		err = unknown
 	}
 	if err != nil {
 		r.answerOTLP(w, hr, &a, err)
@@ -136,7 +133,10 @@ func (r *Receiver) serveOTLP(w http.ResponseWriter, hr *http.Request) {
 	defer a.req.release()
 	r.begin(a.req, hr, who)
 	a.req.otlp = true
-	if err = r.read(w, hr, enc, a.req); err == nil {
+	if err = unspoken; err == nil {
+		err = r.read(w, hr, enc, a.req)
+	}
+	if err == nil {
 		if a.refused, err = r.writeOTLP(ctx, ct, a.req); err != nil {
 			r.giveBack(a.req)
 		}

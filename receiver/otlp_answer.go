@@ -30,14 +30,19 @@ type otlpAnswer struct {
 // and nothing else that we answer.
 func (r *Receiver) answerOTLP(w http.ResponseWriter, hr *http.Request, a *otlpAnswer, err error) {
 	httpStatus, id := http.StatusOK, "weir-ok"
-	var body []byte
+	var (
+		body    []byte
+		message string
+	)
+	var e *weirproto.Error
 	if err != nil {
-		e := r.failure(hr.Context(), w.Header(), &otlp, a.tenantID, err)
+		e = r.failure(hr.Context(), w.Header(), &otlp, a.tenantID, err)
+	}
+	r.account(hr, "otlp", a.req, e)
+	if e != nil {
 		httpStatus, id = statuses[e.Kind], e.ID
-		body = a.marshal(statusOf(hr.Context(), e))
+		body, message = a.marshal(statusOf(hr.Context(), e)), text(e.Error())
 	} else {
-		r.metrics.count(a.req, r.Usage.Of(a.tenantID))
-		message := ""
 		if a.req.rejected.Total() > 0 {
 			id = a.req.rejected.Examples[0].Reason.ID()
 			message = text(id + ": " + partialBody(a.req))

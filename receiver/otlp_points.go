@@ -64,7 +64,7 @@ func dropValueless(md pmetric.Metrics, req *request) {
 			if x.ValueType() != pmetric.ExemplarValueTypeEmpty {
 				return false
 			}
-			req.rejected.Add(proto.ExemplarInvalid, proto.Counts{Exemplars: 1}, proto.NoSeries, x.Timestamp().AsTime().UnixMilli(),
+			req.refuseUnseen(proto.ExemplarInvalid, proto.Counts{Exemplars: 1}, x.Timestamp().AsTime().UnixMilli(),
 				func() string { return "the exemplar has no value" })
 			return true
 		})

@@ -154,7 +154,7 @@ func (p *pacer) arrive(req *request, a *arrival, m *rateMetrics) (time.Duration,
 	now := time.Now()
 	p.under(req.policy.limits(), now)
 	a.by429 = answers429(req.policy.limits().OnLimit, req.otlp, req.hr.UserAgent(), p.line.drops(a.sender))
-	a.mayHold = p.held < maxHeld && p.heldBytes+req.held() <= maxHeldBytes
+	a.mayHold = p.held < maxHeld && p.heldBytes+req.heldBytes() <= maxHeldBytes
 	v := p.line.arrive(now, a)
 	req.limitUsed = p.line.used(req.limitUsed[:0])
 	m.count(p.line, &v, &a.cost)
@@ -164,13 +164,13 @@ func (p *pacer) arrive(req *request, a *arrival, m *rateMetrics) (time.Duration,
 	req.paid = a.cost
 	if v.hold > 0 {
 		p.held++
-		p.heldBytes += req.held()
+		p.heldBytes += req.heldBytes()
 	}
 	return v.hold, nil
 }
 
-// held is the memory that a request keeps while it is held, about.
-func (req *request) held() int { return len(req.body) + int(workingBytes(len(req.decoded))) }
+// heldBytes is the memory that a request keeps while it is held, about.
+func (req *request) heldBytes() int { return len(req.body) + int(workingBytes(len(req.decoded))) }
 
 // under makes lim the limits and now the time of the line.
 func (p *pacer) under(lim *tenant.Limits, now time.Time) {
@@ -197,7 +197,7 @@ func (p *pacer) hold(ctx context.Context, wait time.Duration, req *request, m *r
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.held--
-	p.heldBytes -= req.held()
+	p.heldBytes -= req.heldBytes()
 	return err
 }
 
@@ -261,8 +261,8 @@ var limitUsedDesc = prometheus.NewDesc("weir_tenant_limit_used_ratio",
 	"What the tenant asked for over about ten seconds, by its limit; of more than 1 a part is refused. Of the tenants nearest to a limit.",
 	[]string{"tenant", "limit"}, nil)
 
-// maxShown bounds the series of limitUsedDesc.
-const maxShown = 100
+// maxUsed bounds the series of limitUsedDesc.
+const maxUsed = 100
 
 // Describe implements prometheus.Collector.
 func (rs *rates) Describe(ch chan<- *prometheus.Desc) { ch <- limitUsedDesc }
@@ -288,7 +288,7 @@ func (rs *rates) Collect(ch chan<- prometheus.Metric) {
 	}
 	rs.mu.RUnlock()
 	slices.SortFunc(uses, func(a, b use) int { return cmp.Compare(b.ratio, a.ratio) })
-	for _, u := range uses[:min(len(uses), maxShown)] {
+	for _, u := range uses[:min(len(uses), maxUsed)] {
 		ch <- prometheus.MustNewConstMetric(limitUsedDesc, prometheus.GaugeValue, u.ratio, u.tenant, u.limit.Setting())
 	}
 }

@@ -6,6 +6,7 @@
 //	rates.go      pace: hold or refuse what is beyond the rates of the tenant (line.go, quota.go)
 //	replicate.go  replicate: send the frame, teach labels an ingester does not know
 //	  └─ Ingester.Write
+//	answer.go     the status and the text; account.go: counters and the ledger
 //
 //	otlp.go       OTLP: translated into remote write 2.0, from there the same
 //
@@ -25,6 +26,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/weir-metrics/weir/ledger"
 	"github.com/weir-metrics/weir/overload"
 	"github.com/weir-metrics/weir/proto"
 	"github.com/weir-metrics/weir/tenant"
@@ -104,6 +106,7 @@ type Deps struct {
 	Tenants  *tenant.Directory
 	Settings func(tenant string) *tenant.Settings // the current version; a new one is a new pointer
 	Usage    *tenant.Usage                        // nil: what each tenant sends is counted nowhere
+	Ledger   *ledger.Ledger                       // nil: what was refused is remembered nowhere
 	Budget   *overload.Budget                     // nil: any number of requests of any size at once
 	Logger   *slog.Logger
 	Registry prometheus.Registerer
@@ -133,6 +136,9 @@ func New(cfg Config, deps Deps) *Receiver {
 	if deps.Usage == nil {
 		deps.Usage = tenant.NewUsage(nil, nil)
 	}
+	if deps.Ledger == nil {
+		deps.Ledger = ledger.New(nil)
+	}
 	r := &Receiver{cfg: cfg, Deps: deps, secret: rand.Uint64(), tenants: make(map[admissionsKey]*admissions)}
 	r.metrics = newMetrics(deps.Registry, r.entries, r.deltas.series)
 	r.rates = newRates(r.secret, deps.Registry)
@@ -151,7 +157,7 @@ func (r *Receiver) WriteV2(ctx context.Context, tenantID string, message []byte)
 	if err := r.write(ctx, proto.V2, req, r.cfg.MaxSeries); err != nil {
 		return err
 	}
-	r.metrics.count(req, r.Usage.Of(tenantID))
+	r.metrics.count(req, r.Usage.Of(tenantID), nil)
 	if req.rejected.Total() > 0 {
 		return proto.Errorf(proto.KindBadData, req.rejected.Examples[0].Reason.ID(), "%s", partialBody(req))
 	}

@@ -60,6 +60,9 @@ func (req *request) settle(reply *proto.Reply, origin []uint32) {
 	req.written.Add(reply.Written)
 	if reply.Cause != nil {
 		req.postponed = reply.Cause
+		for _, i := range reply.Held {
+			req.held = append(req.held, origin[i])
+		}
 	}
 	req.rejected.Merge(&reply.Rejected, func(i uint32) uint32 { return origin[i] })
 }

@@ -23,6 +23,7 @@ import (
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 	"github.com/stretchr/testify/require"
 
+	"github.com/weir-metrics/weir/ledger"
 	"github.com/weir-metrics/weir/overload"
 	"github.com/weir-metrics/weir/proto"
 	"github.com/weir-metrics/weir/receiver"
@@ -45,6 +46,7 @@ type setup struct {
 	ing    receiver.Ingester // default: memory
 	memory *memory
 	budget *overload.Budget
+	ledger *ledger.Ledger
 	reg    *prometheus.Registry
 	log    *syncBuffer
 	*receiver.Receiver
@@ -54,7 +56,7 @@ func newSetup(tb testing.TB, change ...func(*setup)) *setup {
 	tb.Helper()
 	s := &setup{
 		cfg: receiver.DefaultConfig(), mode: tenant.ModeNone, limits: defaultLimits(),
-		memory: newMemory(tb), reg: prometheus.NewRegistry(), log: new(syncBuffer),
+		memory: newMemory(tb), ledger: ledger.New(nil), reg: prometheus.NewRegistry(), log: new(syncBuffer),
 	}
 	s.ing = s.memory
 	for _, f := range change {
@@ -62,7 +64,7 @@ func newSetup(tb testing.TB, change ...func(*setup)) *setup {
 	}
 	require.Empty(tb, s.cfg.Validate("receiver"))
 	s.Receiver = receiver.New(s.cfg, receiver.Deps{
-		Ingester: s.ing, Tenants: tenant.NewDirectory(s.mode, tenant.DefaultSettings()), Settings: settingsOf(s.limits), Budget: s.budget,
+		Ingester: s.ing, Tenants: tenant.NewDirectory(s.mode, tenant.DefaultSettings()), Settings: settingsOf(s.limits), Ledger: s.ledger, Budget: s.budget,
 		Logger: slog.New(slog.NewTextHandler(s.log, nil)), Registry: s.reg,
 	})
 	return s

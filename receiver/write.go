@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/weir-metrics/weir/ledger"
 	"github.com/weir-metrics/weir/overload"
 	"github.com/weir-metrics/weir/proto"
 	"github.com/weir-metrics/weir/tenant"
@@ -37,13 +38,17 @@ type request struct {
 	parsed  int // series whose labels were parsed
 	spelled int // bytes of the labels that were copied
 
-	sent, written proto.Counts
+	sent, written proto.Counts     // sent once all of it is scanned
+	scanned       bool             // all of it was
+	newest        int64            // timestamp of the newest sample, ms; ledger.NoTime: none was read
 	rejected      proto.Rejections // examples name indexes into series
 	postponed     *proto.Error     // why a part is to be sent again; nil: none is
+	held          []uint32         // indexes of the series it is of
 
 	labels  []labels.Label        // scratch
 	builder labels.ScratchBuilder // scratch
 	canon   []byte                // scratch
+	entry   ledger.Request        // scratch
 }
 
 // scanned is a series of a request and what becomes of it.
@@ -81,7 +86,9 @@ func (req *request) release() {
 	req.reply.Reset()
 	req.rejected.Reset()
 	req.sent, req.written, req.parsed, req.spelled = proto.Counts{}, proto.Counts{}, 0, 0
-	req.postponed = nil
+	req.scanned = false
+	req.entry = ledger.Request{Refused: req.entry.Refused[:0]}
+	req.postponed, req.held = nil, req.held[:0]
 	req.hr, req.otlp, req.who, req.policy = nil, false, tenant.Identity{}, policy{}
 	req.paced, req.paid, req.limitUsed = false, tenant.Cost{}, req.limitUsed[:0]
 	requests.Put(req)
@@ -133,11 +140,14 @@ func (req *request) lookUp(adm *admissions, maxSeries, maxSamples int) error {
 			if samples+req.scan.MetadataCount() > maxSamples {
 				return tooManySamples(maxSamples)
 			}
+			req.scanned = true
 			return nil
 		}
-		if samples += s.Counts().Total(); samples > maxSamples {
+		counts := s.Counts()
+		if samples += counts.Total(); samples > maxSamples {
 			return tooManySamples(maxSamples)
 		}
+		req.sent.Add(counts)
 		if len(req.series) >= maxSeries {
 			return proto.Errorf(proto.KindTooLarge, "weir-too-many-series",
 				"the request has more than %d series (max_series_per_request); %s", maxSeries, smallerBatches)
@@ -246,17 +256,15 @@ func (req *request) build(maxBytes int, now time.Time) error {
 	f := &req.frame
 	newLabels := f.Labels
 	f.Labels = f.Labels[:0]
-	b := bounds{min: -1 << 63, max: now.Add(lim.FutureGrace).UnixMilli(), now: now, lim: lim}
+	b := bounds{newest: ledger.NoTime, min: -1 << 63, max: now.Add(lim.FutureGrace).UnixMilli(), now: now, lim: lim}
 	if lim.PastGrace > 0 {
 		b.min = now.Add(-lim.PastGrace).UnixMilli()
 	}
 	for i := range req.series {
 		s := &req.series[i]
-		counts := s.Counts()
-		req.sent.Add(counts)
 		isNew := len(newLabels) > 0 && newLabels[0].Series == uint32(i)
 		if s.reason != proto.OK {
-			req.refuse(uint32(i), counts)
+			req.refuse(uint32(i))
 			continue
 		}
 		nf, nh, ne := len(f.Floats), len(f.Histograms), len(f.Exemplars)
@@ -280,18 +288,27 @@ func (req *request) build(maxBytes int, now time.Time) error {
 			}
 		}
 	}
+	req.newest = b.newest
 	return req.scan.MetadataV1(func(m proto.Metadata) { req.addMetadata(lim, proto.NoSeries, m) })
 }
 
 // refuse counts a series whose verdict is a refusal. A series that carries
 // nothing but labels or metadata counts as one piece of metadata.
-func (req *request) refuse(i uint32, counts proto.Counts) {
+func (req *request) refuse(i uint32) {
 	s := &req.series[i]
+	counts := s.Counts()
 	if counts.Total() == 0 {
 		counts.Metadata = 1
+		req.sent.Metadata++
 	}
 	req.rejected.Add(s.reason, counts, i, 0, func() string {
 		_, no := req.admit(&s.Series)
 		return no.detail(req.policy.limits())
 	})
+}
+
+// refuseUnseen counts what of a request is refused before it becomes a series.
+func (req *request) refuseUnseen(reason proto.Reason, counts proto.Counts, t int64, detail func() string) {
+	req.sent.Add(counts)
+	req.rejected.Add(reason, counts, proto.NoSeries, t, detail)
 }

@@ -28,12 +28,13 @@ var allowedImports = map[string][]string{
 	"strictyaml": {},
 	"tenant":     {"audit", "relabel", "strictyaml", "proto"},
 	"overload":   {"proto"},
+	"ledger":     {"proto"},
 
 	"rpc":   {"tenant", "relabel", "proto"},
 	"ring":  {"tenant", "relabel", "proto"},
 	"store": {"tenant", "relabel", "proto"},
 
-	"receiver":      {"store", "ring", "rpc", "overload", "tenant", "relabel", "tracing", "proto"},
+	"receiver":      {"store", "ring", "rpc", "overload", "ledger", "tenant", "relabel", "tracing", "proto"},
 	"ingester":      {"store", "ring", "rpc", "tenant", "relabel", "tracing", "proto"},
 	"querier":       {"store", "ring", "rpc", "tenant", "relabel", "proto"},
 	"store/gateway": {"store", "ring", "rpc", "tenant", "relabel", "proto"},
@@ -41,16 +42,16 @@ var allowedImports = map[string][]string{
 
 	"api": {
 		"receiver", "ingester", "querier", "store/gateway", "store/compact",
-		"store", "ring", "rpc", "overload", "tenant", "relabel", "tracing", "proto",
+		"store", "ring", "rpc", "overload", "ledger", "tenant", "relabel", "tracing", "proto",
 	},
 	"ruler": {
 		"receiver", "ingester", "querier", "store/gateway", "store/compact",
-		"store", "ring", "rpc", "overload", "tenant", "relabel", "tracing", "proto",
+		"store", "ring", "rpc", "overload", "ledger", "tenant", "relabel", "tracing", "proto",
 	},
 
 	"cmd/weir": {
 		"api", "ruler", "receiver", "ingester", "querier", "store/gateway", "store/compact",
-		"store", "ring", "rpc", "overload", "tenant", "audit", "relabel", "strictyaml", "tracing", "proto",
+		"store", "ring", "rpc", "overload", "ledger", "tenant", "audit", "relabel", "strictyaml", "tracing", "proto",
 	},
 
 	// Speak to processes over HTTP, as anybody could.

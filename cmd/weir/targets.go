@@ -18,6 +18,7 @@ import (
 
 	"github.com/weir-metrics/weir/api"
 	"github.com/weir-metrics/weir/ingester"
+	"github.com/weir-metrics/weir/ledger"
 	"github.com/weir-metrics/weir/overload"
 	"github.com/weir-metrics/weir/proto"
 	"github.com/weir-metrics/weir/querier"
@@ -94,8 +95,9 @@ func newComponents(ctx context.Context, cfg Config, tenants *tenant.Directory, s
 		Dir: filepath.Join(cfg.DataDir, "tsdb"), Limits: tenants.Limits, Logger: log.component("ingester"), Registry: reg,
 	})
 	usage := tenant.NewUsage(ing.ActiveSeries, reg)
+	refusals := ledger.New(reg)
 	recv := receiver.New(cfg.Receiver, receiver.Deps{
-		Ingester: ing, Tenants: tenants, Settings: tenants.Settings, Usage: usage, Budget: guard.Writes,
+		Ingester: ing, Tenants: tenants, Settings: tenants.Settings, Usage: usage, Ledger: refusals, Budget: guard.Writes,
 		Logger: log.component("receiver"), Registry: reg,
 	})
 	surface := api.New(cfg.Query, api.Deps{

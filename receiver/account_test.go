@@ -1,0 +1,159 @@
+package receiver_test
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+
+	"github.com/weir-metrics/weir/ledger"
+	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/tenant"
+	"github.com/weir-metrics/weir/tracing"
+)
+
+// TestLedgerOfRefusals: the ledger says what the answer said, by metric.
+func TestLedgerOfRefusals(t *testing.T) {
+	for _, v := range versions {
+		t.Run("version="+v.String(), func(t *testing.T) {
+			s := newSetup(t)
+			hr := newRequest(v, partly(v))
+			hr.RemoteAddr = "10.1.2.3:4567"
+			hr = hr.WithContext(tracing.WithID(hr.Context(), "r-1"))
+			require.Equal(t, http.StatusBadRequest, s.serve(hr).Code)
+
+			got := map[string]ledger.Refusal{}
+			for _, r := range s.ledger.Refusals(tenant.Anonymous) {
+				require.Equal(t, ledger.Sender{UserAgent: "Prometheus/3.15.0", Address: "10.1.2.3", Protocol: v.String()}, r.Sender)
+				require.Equal(t, 1, r.Requests)
+				require.Equal(t, "r-1", r.Example.RequestID)
+				got[r.Reason+" "+r.Metric] = r
+			}
+			require.Len(t, got, 3)
+			nameless := got["weir-metric-name-missing "]
+			require.Equal(t, proto.Counts{Samples: 1, Histograms: 1}, nameless.Counts)
+			require.Equal(t, []ledger.Label{{Name: "job", Value: "a"}}, nameless.Example.Labels)
+			require.Equal(t, "the label __name__ is missing or empty", nameless.Example.Detail)
+			late := got["weir-sample-out-of-order up"]
+			require.Equal(t, proto.Counts{Samples: 1}, late.Counts)
+			require.NotZero(t, late.Example.Timestamp)
+			require.Contains(t, late.Example.Detail, "out_of_order_window is 10m0s")
+			require.Equal(t, proto.Counts{Exemplars: 1}, got["weir-exemplar-invalid latency"].Counts)
+		})
+	}
+}
+
+// TestLedgerOfSenders: who sends, how, how late, and how often again.
+func TestLedgerOfSenders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSetup(t)
+		message := marshal(proto.V2,
+			series{labels: pairs("__name__", "up"), floats: []proto.Float{{T: time.Now().Add(-time.Minute).UnixMilli()}}},
+			series{labels: pairs("__name__", "down"), floats: []proto.Float{{T: time.Now().Add(-time.Hour).UnixMilli()}}},
+			series{labels: pairs("__name__", "latency"), histograms: []proto.Histogram{{T: time.Now().Add(-2 * time.Hour).UnixMilli(), H: oneBucket()}}})
+		hr := newRequest(proto.V2, message)
+		hr.Header.Set("Retry-Attempt", "3")
+		require.Equal(t, http.StatusNoContent, s.serve(hr).Code)
+		s.memory.fail = func(int) error { return unavailable() }
+		require.Equal(t, http.StatusServiceUnavailable, s.send(proto.V2, message).Code)
+
+		senders := s.ledger.Senders(tenant.Anonymous)
+		require.Len(t, senders, 1)
+		got := senders[0]
+		require.Equal(t, "snappy", got.Encoding)
+		require.Equal(t, time.Minute, got.Lag())
+		require.Equal(t, []int{2, 1, 3, 0, 1}, []int{got.Requests, got.Retries, got.Written, got.Refused, got.Failed})
+		require.Equal(t, "weir-starting", got.LastError.ID)
+	})
+}
+
+// TestLedgerOfClocks: a clock that is ahead shows although nothing was stored.
+func TestLedgerOfClocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSetup(t)
+		future := time.Now().Add(time.Hour).UnixMilli()
+		message := marshal(proto.V1,
+			series{labels: pairs("__name__", "up"), floats: []proto.Float{{T: future}}},
+			series{labels: pairs("__name__", "down"), floats: []proto.Float{{T: future - 1000}}})
+		require.Equal(t, http.StatusBadRequest, s.send(proto.V1, message).Code)
+		got := s.ledger.Senders(tenant.Anonymous)[0]
+		require.Equal(t, -time.Hour, got.Lag())
+		require.Equal(t, 2, got.Refused)
+	})
+}
+
+// TestLedgerOfRequests: a request that is refused as a whole is remembered, unless
+// it is unknown whose it is.
+func TestLedgerOfRequests(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		request func(*http.Request)
+		want    string // reason; "" for none
+	}{
+		{"media type", func(hr *http.Request) { hr.Header.Set("Content-Type", "text/plain") }, "weir-media-type-unsupported"},
+		{"body", func(hr *http.Request) { setBody(hr, []byte("\xff\xff")) }, "weir-snappy-malformed"},
+		{"no tenant", func(hr *http.Request) { hr.Header.Del(tenant.Header) }, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSetup(t, headerMode)
+			hr := newRequest(proto.V1, mixed(proto.V1))
+			hr.Header.Set(tenant.Header, "team-a")
+			c.request(hr)
+			require.GreaterOrEqual(t, s.serve(hr).Code, 400)
+			got := s.ledger.Refusals("team-a")
+			if c.want == "" {
+				require.Empty(t, got)
+				require.Empty(t, s.ledger.Senders(""))
+				return
+			}
+			require.Len(t, got, 1)
+			require.Equal(t, c.want, got[0].Reason)
+			require.NotEmpty(t, got[0].Example.Detail)
+			require.Equal(t, 1, s.ledger.Senders("team-a")[0].Failed)
+		})
+	}
+}
+
+// TestLedgerOfMany: of a request full of refusals some metrics are named, and the
+// counts are those of all.
+func TestLedgerOfMany(t *testing.T) {
+	s := newSetup(t)
+	var all []series
+	for i := range 6000 {
+		all = append(all, series{labels: pairs("__name__", fmt.Sprint("m_", i), "a", "1", "a", "2"), floats: []proto.Float{{T: 1}}})
+	}
+	require.Equal(t, http.StatusBadRequest, s.send(proto.V1, marshal(proto.V1, all...)).Code)
+	rows := s.ledger.Refusals(tenant.Anonymous)
+	require.Len(t, rows, 65)
+	total, others := 0, 0
+	for _, r := range rows {
+		total += r.Counts.Samples
+		if r.Metric == ledger.AnyMetric {
+			others += r.Counts.Samples
+			require.NotEmpty(t, r.Example.Detail)
+		}
+	}
+	require.Equal(t, 6000, total)
+	require.Equal(t, 6000-64, others)
+	require.Equal(t, 6000, s.ledger.Senders(tenant.Anonymous)[0].Refused)
+}
+
+func TestLedgerOfOTLP(t *testing.T) {
+	s := newSetup(t)
+	md := pmetric.NewMetrics()
+	m := md.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty().Metrics().AppendEmpty()
+	m.SetName("x")
+	p := m.SetEmptyGauge().DataPoints().AppendEmpty()
+	p.SetTimestamp(1e9)
+	p.SetDoubleValue(1)
+	require.Equal(t, http.StatusOK, s.serveOTLP(otlpRequest(otlpProtobuf, marshalOTLP(otlpProtobuf, md))).Code)
+	rows := s.ledger.Refusals(tenant.Anonymous)
+	require.Len(t, rows, 1)
+	require.Equal(t, "weir-sample-too-old", rows[0].Reason)
+	require.Equal(t, "x", rows[0].Metric)
+	require.Equal(t, "otlp", rows[0].Sender.Protocol)
+}
