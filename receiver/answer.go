@@ -2,7 +2,6 @@ package receiver
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -50,7 +49,6 @@ func (r *Receiver) answer(w http.ResponseWriter, hr *http.Request, v proto.Versi
 		status  = http.StatusNoContent
 		id      = "weir-ok"
 		body    string
-		quota   *proto.Quota
 		written proto.Counts
 		part    = err == nil || (req != nil && req.postponed != nil) // of the request was stored, or all
 		e       *proto.Error
@@ -64,7 +62,7 @@ func (r *Receiver) answer(w http.ResponseWriter, hr *http.Request, v proto.Versi
 	r.account(hr, v.String(), req, e)
 	switch {
 	case e != nil:
-		status, id, body, quota = forVMAgent(hr.Header, statuses[e.Kind]), e.ID, e.Error(), e.Quota
+		status, id, body = forVMAgent(hr.Header, statuses[e.Kind]), e.ID, e.Error()
 	case req.rejected.Total() > 0:
 		status, id = forVMAgent(hr.Header, http.StatusBadRequest), req.rejected.Examples[0].Reason.ID()
 		body = id + ": " + partialBody(req)
@@ -80,39 +78,13 @@ func (r *Receiver) answer(w http.ResponseWriter, hr *http.Request, v proto.Versi
 		setLimitUsed(w.Header(), req.limitUsed)
 	}
 	switch {
+	case req != nil && req.traced, body != "" && wantsJSON(hr.Header):
+		answerReceipt(w, hr, req, status, id, body, e)
 	case body == "":
 		w.WriteHeader(status)
-	case strings.Contains(hr.Header.Get("Accept"), typeJSON):
-		writeErrorJSON(w, hr, status, id, body, quota)
 	default:
 		http.Error(w, withID(hr.Context(), body), status)
 	}
-}
-
-// page explains the errors, each below its id.
-const page = "https://github.com/weir-metrics/weir/blob/main/docs/errors.md#"
-
-// errorJSON is an error for programs.
-type errorJSON struct {
-	ID         string   `json:"id"`
-	Error      string   `json:"error"`
-	Limit      string   `json:"limit,omitempty"`
-	Current    *float64 `json:"current,omitempty"`
-	Maximum    *float64 `json:"maximum,omitempty"`
-	RetryAfter int      `json:"retry_after,omitempty"` // seconds, as in the header
-	Page       string   `json:"page"`
-	RequestID  string   `json:"request_id,omitempty"`
-}
-
-func writeErrorJSON(w http.ResponseWriter, hr *http.Request, status int, id, text string, quota *proto.Quota) {
-	e := errorJSON{ID: id, Error: text, Page: page + id, RequestID: tracing.ID(hr.Context())}
-	e.RetryAfter, _ = strconv.Atoi(w.Header().Get("Retry-After"))
-	if quota != nil {
-		e.Limit, e.Current, e.Maximum = quota.Limit, &quota.Current, &quota.Maximum
-	}
-	w.Header().Set("Content-Type", typeJSON)
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(e)
 }
 
 func setWritten(h http.Header, c proto.Counts) {

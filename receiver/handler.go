@@ -41,6 +41,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	req := newRequest()
 	defer req.release()
 	r.begin(req, hr, who)
+	req.trace(hr.Header)
 	if err = unspoken; err == nil {
 		err = r.read(w, hr, enc, req)
 	}

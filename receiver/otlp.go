@@ -133,6 +133,7 @@ func (r *Receiver) serveOTLP(w http.ResponseWriter, hr *http.Request) {
 	defer a.req.release()
 	r.begin(a.req, hr, who)
 	a.req.otlp = true
+	a.req.trace(hr.Header)
 	if err = unspoken; err == nil {
 		err = r.read(w, hr, enc, a.req)
 	}

@@ -54,6 +54,10 @@ func (r *Receiver) answerOTLP(w http.ResponseWriter, hr *http.Request, a *otlpAn
 	if a.req != nil {
 		setLimitUsed(w.Header(), a.req.limitUsed)
 	}
+	if a.req != nil && a.req.traced {
+		answerReceipt(w, hr, a.req, httpStatus, id, message, e)
+		return
+	}
 	w.Header().Set("Content-Type", a.ct)
 	w.WriteHeader(httpStatus)
 	_, _ = w.Write(body)

@@ -557,12 +557,12 @@ func TestErrorsForPrograms(t *testing.T) {
 	require.Equal(t, http.StatusBadRequest, status)
 	require.Equal(t, "weir-request-malformed", e["id"])
 	require.NotContains(t, e, "limit")
-	require.NotContains(t, e, "retry_after")
+	require.NotContains(t, e, "retryAfter")
 
 	status, e = get(partly(proto.V2))
 	require.Equal(t, http.StatusBadRequest, status)
 	require.Equal(t, "weir-metric-name-missing", e["id"])
-	require.Contains(t, e["error"], "refused 4 samples of this request, stored 4")
+	require.Contains(t, e["message"], "refused 4 samples of this request, stored 4")
 
 	status, e = get(mixed(proto.V2))
 	require.Equal(t, http.StatusTooManyRequests, status)
@@ -570,5 +570,5 @@ func TestErrorsForPrograms(t *testing.T) {
 	require.Equal(t, "ingestion_rate", e["limit"])
 	require.Equal(t, 1.0, e["maximum"])
 	require.Positive(t, e["current"])
-	require.True(t, 1 <= e["retry_after"].(float64) && e["retry_after"].(float64) <= 15)
+	require.True(t, 1 <= e["retryAfter"].(float64) && e["retryAfter"].(float64) <= 15)
 }

@@ -7,6 +7,7 @@
 //	replicate.go  replicate: send the frame, teach labels an ingester does not know
 //	  └─ Ingester.Write
 //	answer.go     the status and the text; account.go: counters and the ledger
+//	receipt.go    the answer in JSON, for who asks
 //
 //	otlp.go       OTLP: translated into remote write 2.0, from there the same
 //

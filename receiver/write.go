@@ -40,6 +40,7 @@ type request struct {
 
 	sent, written proto.Counts     // sent once all of it is scanned
 	scanned       bool             // all of it was
+	traced        bool             // the sender wants a receipt
 	newest        int64            // timestamp of the newest sample, ms; ledger.NoTime: none was read
 	rejected      proto.Rejections // examples name indexes into series
 	postponed     *proto.Error     // why a part is to be sent again; nil: none is
@@ -86,7 +87,7 @@ func (req *request) release() {
 	req.reply.Reset()
 	req.rejected.Reset()
 	req.sent, req.written, req.parsed, req.spelled = proto.Counts{}, proto.Counts{}, 0, 0
-	req.scanned = false
+	req.scanned, req.traced = false, false
 	req.entry = ledger.Request{Refused: req.entry.Refused[:0]}
 	req.postponed, req.held = nil, req.held[:0]
 	req.hr, req.otlp, req.who, req.policy = nil, false, tenant.Identity{}, policy{}

@@ -1,0 +1,30 @@
+package tenant
+
+import "github.com/weir-metrics/weir/proto"
+
+// Behind returns the limit that a reason of refusal is about: its path in the
+// configuration, and its value here. A reason that no limit of a tenant decides
+// has an empty path.
+func (l *Limits) Behind(reason proto.Reason) (path string, value any) {
+	switch reason {
+	case proto.MetricNameInvalid, proto.LabelNameInvalid:
+		return "limits.legacy_names_only", l.LegacyNamesOnly
+	case proto.LabelsTooMany:
+		return "limits.max_labels_per_series", l.MaxLabelsPerSeries
+	case proto.LabelNameTooLong:
+		return "limits.max_label_name_bytes", l.MaxLabelNameBytes
+	case proto.LabelValueTooLong:
+		return "limits.max_label_value_bytes", l.MaxLabelValueBytes
+	case proto.SampleTooFarInFuture:
+		return "limits.future_grace", l.FutureGrace.String()
+	case proto.SampleTooOld:
+		return "limits.past_grace", l.PastGrace.String()
+	case proto.SampleOutOfOrder:
+		return "limits.out_of_order_window", l.OutOfOrderWindow.String()
+	case proto.HistogramTooManyBuckets:
+		return "limits.max_histogram_buckets", l.MaxHistogramBuckets
+	case proto.MetadataTooLong:
+		return "limits.max_metadata_bytes", l.MaxMetadataBytes
+	}
+	return "", nil
+}
