@@ -6,6 +6,7 @@
 //	          ├─ [/prometheus]/api/v1/query …         -> read: tenant, form, timeout ── query.go, labels.go …
 //	          │                                            └─ querier, engine -> payload -> encode.go
 //	          ├─ [/prometheus]/api/v1/read            -> remoteread.go: querier -> samples or chunks
+//	          ├─ [/prometheus]/api/v1/rejections …    -> refusals.go; explain.go says why a sample is missing
 //	          ├─ [/prometheus]/federate               -> federate.go
 //	          ├─ [/prometheus]/api/v1/status/…        -> status.go; rules.go says that there are none
 //	          └─ /metrics /ready /ingester/flush …    -> operate.go, health.go
@@ -28,12 +29,15 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/tsdb"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/weir-metrics/weir/ledger"
 	"github.com/weir-metrics/weir/overload"
+	"github.com/weir-metrics/weir/proto"
 	"github.com/weir-metrics/weir/querier"
 	"github.com/weir-metrics/weir/tenant"
 )
@@ -134,6 +138,12 @@ type Deps struct {
 	Writer  http.Handler // remote write; it finds the tenant and answers by itself
 	OTLP    http.Handler // OTLP metrics; so does it
 
+	// Ledger is what refusals, senders and explain know; nil: nothing.
+	Ledger *ledger.Ledger
+	// Admits says why a series of a tenant is not admitted, proto.OK if it is; nil:
+	// every series is.
+	Admits func(tenant string, ls labels.Labels) (reason proto.Reason, detail string)
+
 	// Flush cuts blocks of what is in memory now, of one tenant or, when empty,
 	// of all, and returns when they are on disk.
 	Flush func(ctx context.Context, tenant string) error
@@ -200,6 +210,12 @@ func New(cfg Config, deps Deps) *API {
 	}
 	if deps.Usage == nil {
 		deps.Usage = tenant.NewUsage(nil, nil)
+	}
+	if deps.Ledger == nil {
+		deps.Ledger = ledger.New(nil)
+	}
+	if deps.Admits == nil {
+		deps.Admits = admitsAll
 	}
 	if deps.LogLevel == nil {
 		deps.LogLevel = new(slog.LevelVar)

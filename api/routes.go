@@ -113,6 +113,9 @@ func (a *API) readRoutes(prefix string) []route {
 		{get, "/status/tsdb", readers, "series in memory, counted and ranked", a.read(unrestricted(a.statusTSDB))},
 		{get, "/status/tsdb/blocks", readers, "blocks on disk", a.read(unrestricted(a.statusBlocks))},
 		{get, "/user_limits", readers, "what holds for the tenant, and why", a.serve(a.ownLimits)},
+		{getAndPost, "/rejections", readers, "what was refused of the tenant's writes", a.read(unrestricted(a.refusals))},
+		{getAndPost, "/senders", readers, "who sends for the tenant", a.read(unrestricted(a.senders))},
+		{getAndPost, "/explain", readers, "why samples of selectors are missing", a.read(unrestricted(a.explainSelectors))},
 		{get, "/features", anyone, "what this server knows", a.statusOf(0, a.enabledFeatures)},
 	}
 	for i, rt := range routes {

@@ -168,7 +168,7 @@ func (l *Ledger) Refusals(tenant string) []Refusal {
 	if e := l.books[tenant]; e != nil {
 		return e.Value.(*book).refusals.all()
 	}
-	return nil
+	return []Refusal{}
 }
 
 // Senders returns who sends for a tenant, or did within a day, those heard of
@@ -178,7 +178,7 @@ func (l *Ledger) Senders(tenant string) []SenderStatus {
 	defer l.mu.Unlock()
 	e := l.books[tenant]
 	if e == nil {
-		return nil
+		return []SenderStatus{}
 	}
 	b := e.Value.(*book)
 	before := b.rows()

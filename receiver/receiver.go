@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/weir-metrics/weir/ledger"
 	"github.com/weir-metrics/weir/overload"
@@ -170,6 +171,19 @@ func (r *Receiver) WriteV2(ctx context.Context, tenantID string, message []byte)
 func (r *Receiver) begin(req *request, hr *http.Request, who tenant.Identity) {
 	req.hr, req.who = hr, who
 	req.policy = policy{set: r.Settings(who.Tenant), bound: who.Bound, rules: who.Rules}
+}
+
+// Admits says whether a series of a tenant with labels ls would be admitted: its
+// answer is proto.OK, or why not.
+func (r *Receiver) Admits(tenantID string, ls labels.Labels) (reason proto.Reason, detail string) {
+	lim := &r.Settings(tenantID).Limits
+	var list []labels.Label
+	ls.Range(func(l labels.Label) { list = append(list, l) })
+	_, no := admit(lim, list)
+	if no.reason == proto.OK {
+		return proto.OK, ""
+	}
+	return no.reason, no.detail(lim)
 }
 
 func (r *Receiver) admissionsOf(who *tenant.Identity) *admissions {

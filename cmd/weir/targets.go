@@ -106,6 +106,8 @@ func newComponents(ctx context.Context, cfg Config, tenants *tenant.Directory, s
 		Tenants:     tenants,
 		Writer:      recv,
 		OTLP:        recv.OTLP(),
+		Ledger:      refusals,
+		Admits:      recv.Admits,
 		Flush:       ing.Flush,
 		Storage:     ing,
 		Ready:       readiness(ctx, ing.Ready),
