@@ -28,7 +28,8 @@ type cli struct {
 		Check struct{} `cmd:"" help:"Report every violation in the configuration."`
 		Print struct{} `cmd:"" help:"Print the configuration that would run."`
 	} `cmd:"" help:"Look at the configuration."`
-	Version struct{} `cmd:"" help:"Print the version."`
+	Explain explainFlags `cmd:"" help:"Say why samples are missing, by asking a weir that runs."`
+	Version struct{}     `cmd:"" help:"Print the version."`
 
 	tenantCommands
 }

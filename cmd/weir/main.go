@@ -10,6 +10,7 @@
 //	memory.go       GOMEMLIMIT from the cgroup
 //	health.go       the state of each part, for /ready
 //	tenants.go      commands that look at the tenants file, and edit it
+//	explain.go      a command that asks a weir that runs; client.go speaks to it
 //	selfmetrics.go  our own metrics, through the write path
 package main
 
@@ -56,6 +57,11 @@ func run(ctx context.Context, args []string, getenv func(string) (string, bool),
 		return 0
 	case "version":
 		fmt.Fprintln(stdout, version.Print("weir"))
+		return 0
+	case "explain <selector>":
+		if err := flags.Explain.run(ctx, getenv, stdout); err != nil {
+			return fail(1, err)
+		}
 		return 0
 	}
 
