@@ -69,7 +69,7 @@ const NoTime = -1 << 63
 type Refused struct {
 	Reason proto.Reason
 	Metric string // "" of series without a name, and of what is no series; AnyMetric
-	Series uint32 // one of them, for Example; or proto.NoSeries
+	Ref    int    // what the caller knows one of them by, for Example
 	Counts proto.Counts
 	T      int64 // of the first sample, ms; 0: the series was refused as such
 }

@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -55,55 +56,60 @@ const (
 	maxGroups  = 64
 )
 
+// noRef refers to nothing that could be an example.
+const noRef = math.MinInt
+
 // group tells the ledger what was refused of the request, by reason and metric.
 // Of a request with very many refusals it takes some that lie together, from
-// anywhere, and counts the others by reason.
+// anywhere, and counts the others by reason. A Ref is the index of a series, or
+// below 0 of one of unseen.
 func (req *request) group(e *ledger.Request) {
 	if req.rejected.Total() == 0 {
 		return
 	}
 	e.Example = req.example
 	left := req.rejected.Counts
+	for i := range req.unseen {
+		x := &req.unseen[i]
+		if join(e, ledger.Refused{Reason: x.reason, Metric: x.labels.Get(model.MetricNameLabel), Ref: -1 - i, Counts: x.counts, T: x.t}) {
+			left[x.reason].Sub(x.counts)
+		}
+	}
 	all := req.rejected.Refused
-	from := 0
 	if len(all) > maxGrouped {
-		from = rand.IntN(len(all) - maxGrouped)
+		from := rand.IntN(len(all) - maxGrouped)
 		all = all[from : from+maxGrouped]
 	}
-	for i := range all {
-		x := &all[i]
-		metric := req.metricOf(x.Series)
-		if !req.join(e, x, metric) {
-			if len(e.Refused) == maxGroups {
-				break
-			}
-			e.Refused = append(e.Refused, ledger.Refused{Reason: x.Reason, Metric: metric, Series: x.Series, Counts: x.Counts, T: x.T})
+	for _, x := range all {
+		if x.Series != proto.NoSeries && join(e, ledger.Refused{Reason: x.Reason, Metric: req.metricOf(x.Series), Ref: int(x.Series), Counts: x.Counts, T: x.T}) {
+			left[x.Reason].Sub(x.Counts)
 		}
-		left[x.Reason].Sub(x.Counts)
 	}
 	for reason, c := range left {
 		if c != (proto.Counts{}) {
-			e.Refused = append(e.Refused, ledger.Refused{Reason: proto.Reason(reason), Metric: ledger.AnyMetric, Series: proto.NoSeries, Counts: c})
+			e.Refused = append(e.Refused, ledger.Refused{Reason: proto.Reason(reason), Metric: ledger.AnyMetric, Ref: noRef, Counts: c})
 		}
 	}
 }
 
-// join adds x to the group it belongs to, which is mostly the last one.
-func (req *request) join(e *ledger.Request, x *proto.Refused, metric string) bool {
+// join adds x to the group it belongs to, which is mostly the last one, or makes
+// one if there is room.
+func join(e *ledger.Request, x ledger.Refused) bool {
 	for i := len(e.Refused) - 1; i >= 0; i-- {
-		if g := &e.Refused[i]; g.Reason == x.Reason && g.Metric == metric {
+		if g := &e.Refused[i]; g.Reason == x.Reason && g.Metric == x.Metric {
 			g.Counts.Add(x.Counts)
 			return true
 		}
 	}
-	return false
+	if len(e.Refused) == maxGroups {
+		return false
+	}
+	e.Refused = append(e.Refused, x)
+	return true
 }
 
 // metricOf returns the name of series i as it may be shown, a view.
 func (req *request) metricOf(i uint32) string {
-	if i == proto.NoSeries {
-		return ""
-	}
 	for _, l := range req.shown(i) {
 		if l.Name == model.MetricNameLabel {
 			return l.Value
@@ -129,14 +135,17 @@ func (req *request) shown(i uint32) []labels.Label {
 }
 
 // example describes a group of refusals by one of them.
-func (req *request) example(x *ledger.Refused) ([]ledger.Label, string) {
-	detail := req.detailOf(x.Reason, x.Series)
-	if x.Series == proto.NoSeries {
-		return nil, detail
+func (req *request) example(x *ledger.Refused) (ls []ledger.Label, detail string) {
+	switch {
+	case x.Ref == noRef:
+		return nil, req.detailOf(x.Reason, proto.NoSeries)
+	case x.Ref < 0:
+		u := &req.unseen[-1-x.Ref]
+		u.labels.Range(func(l labels.Label) { ls = append(ls, ledger.Label{Name: l.Name, Value: l.Value}) })
+		return ls, u.detail
 	}
-	shown := req.shown(x.Series)
-	ls := make([]ledger.Label, 0, min(len(shown), 64))
-	for _, l := range shown[:min(len(shown), 64)] {
+	detail = req.detailOf(x.Reason, uint32(x.Ref))
+	for _, l := range req.shown(uint32(x.Ref)) {
 		ls = append(ls, ledger.Label{Name: l.Name, Value: l.Value})
 	}
 	return ls, detail

@@ -165,7 +165,7 @@ func (req *request) describe(e proto.Example) string {
 func (req *request) writeLabels(b *strings.Builder, series uint32) {
 	const most = 200 // bytes, about
 	ls := req.shown(series)
-	if len(ls) == 0 {
+	if len(ls) == 0 && req.scan.LabelCount(&req.series[series].Series) > 0 {
 		b.WriteString("{…}")
 		return
 	}

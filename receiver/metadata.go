@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/metadata"
 
 	"github.com/weir-metrics/weir/proto"
@@ -29,11 +30,9 @@ func (req *request) learnMetadata(lim *tenant.Limits, i, hash uint32) {
 // addMetadata checks m, whose strings are views of the request, and copies it
 // into the frame. A help text that is too long is cut: it is for people.
 func (req *request) addMetadata(lim *tenant.Limits, i uint32, m proto.Metadata) {
-	one := proto.Counts{Metadata: 1}
-	req.sent.Add(one)
 	room := lim.MaxMetadataBytes - len(m.Family) - len(m.Unit)
 	if room < 0 {
-		req.rejected.Add(proto.MetadataTooLong, one, i, 0, func() string {
+		req.refuseMetadata(proto.MetadataTooLong, i, m.Family, func() string {
 			return fmt.Sprintf("name and unit of the metric family %s have %d bytes, the limit max_metadata_bytes is %d",
 				quote(m.Family), len(m.Family)+len(m.Unit), lim.MaxMetadataBytes)
 		})
@@ -41,21 +40,36 @@ func (req *request) addMetadata(lim *tenant.Limits, i uint32, m proto.Metadata) 
 	}
 	m.Help = cut(m.Help, room)
 	if m.Family == "" || !model.UTF8Validation.IsValidMetricName(m.Family) || !utf8.ValidString(m.Help) || !utf8.ValidString(m.Unit) {
-		req.rejected.Add(proto.MetadataInvalid, one, i, 0, func() string {
+		req.refuseMetadata(proto.MetadataInvalid, i, m.Family, func() string {
 			return fmt.Sprintf("the metric family %s has no name, or its name, help or unit is not UTF-8", quote(m.Family))
 		})
 		return
 	}
 	// The series of a family follow each other and say the same.
 	if n := len(req.frame.Metadata); n > 0 && req.frame.Metadata[n-1] == m {
-		req.sent.Sub(one) // counted once
 		return
 	}
+	req.sent.Metadata++
 	req.spelled += len(m.Family) + len(m.Help) + len(m.Unit)
 	req.frame.Metadata = append(req.frame.Metadata, proto.Metadata{
 		Family:   strings.Clone(m.Family),
 		Metadata: metadata.Metadata{Type: m.Type, Help: strings.Clone(m.Help), Unit: strings.Clone(m.Unit)},
 	})
+}
+
+// refuseMetadata counts what series i, or none, said of a metric family.
+func (req *request) refuseMetadata(reason proto.Reason, i uint32, family string, detail func() string) {
+	one := proto.Counts{Metadata: 1}
+	if i == proto.NoSeries {
+		ls := labels.EmptyLabels()
+		if family != "" {
+			ls = labels.FromStrings(model.MetricNameLabel, cut(family, 1000))
+		}
+		req.refuseUnseen(reason, one, 0, ls, detail)
+		return
+	}
+	req.sent.Add(one)
+	req.rejected.Add(reason, one, i, 0, detail)
 }
 
 // cut returns the first n bytes of s, without a character that is cut in two.

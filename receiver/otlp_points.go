@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"github.com/prometheus/prometheus/model/labels"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
@@ -64,7 +65,7 @@ func dropValueless(md pmetric.Metrics, req *request) {
 			if x.ValueType() != pmetric.ExemplarValueTypeEmpty {
 				return false
 			}
-			req.refuseUnseen(proto.ExemplarInvalid, proto.Counts{Exemplars: 1}, x.Timestamp().AsTime().UnixMilli(),
+			req.refuseUnseen(proto.ExemplarInvalid, proto.Counts{Exemplars: 1}, x.Timestamp().AsTime().UnixMilli(), labels.EmptyLabels(),
 				func() string { return "the exemplar has no value" })
 			return true
 		})

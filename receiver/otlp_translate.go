@@ -88,7 +88,7 @@ func (t *translation) translate(ctx context.Context, md pmetric.Metrics, sums *s
 	}
 	if lost := md.DataPointCount() - (t.points - points); lost > 0 && err != nil {
 		t.lost += lost
-		t.req.refuseUnseen(proto.PointUntranslatable, proto.Counts{Samples: lost}, 0, func() string {
+		t.req.refuseUnseen(proto.PointUntranslatable, proto.Counts{Samples: lost}, 0, labels.EmptyLabels(), func() string {
 			return cut(strings.ReplaceAll(err.Error(), "\n", "; "), 300)
 		})
 	}
@@ -212,7 +212,7 @@ func (t *translation) closePoint() {
 	}
 	if no := t.sums.add(t.open, point); no.reason != proto.OK {
 		t.lost++
-		t.req.refuseUnseen(no.reason, counts, timeOf(&t.open[0]), no.text)
+		t.req.refuseUnseen(no.reason, counts, timeOf(&t.open[0]), t.open[0].Labels, no.text)
 	} else {
 		for i := range t.open {
 			t.write(&t.open[i], point)

@@ -43,6 +43,7 @@ type request struct {
 	traced        bool             // the sender wants a receipt
 	newest        int64            // timestamp of the newest sample, ms; ledger.NoTime: none was read
 	rejected      proto.Rejections // examples name indexes into series
+	unseen        []unseen         // some of what was rejected that is no series
 	postponed     *proto.Error     // why a part is to be sent again; nil: none is
 	held          []uint32         // indexes of the series it is of
 
@@ -56,6 +57,15 @@ type request struct {
 type scanned struct {
 	proto.Series
 	*verdict
+}
+
+// unseen is something that was refused and is none of the request's series.
+type unseen struct {
+	reason proto.Reason
+	counts proto.Counts
+	t      int64 // ms
+	labels labels.Labels
+	detail string
 }
 
 // learned is the hash of metadata that series said, to be remembered once the
@@ -88,6 +98,8 @@ func (req *request) release() {
 	req.rejected.Reset()
 	req.sent, req.written, req.parsed, req.spelled = proto.Counts{}, proto.Counts{}, 0, 0
 	req.scanned, req.traced = false, false
+	clear(req.unseen)
+	req.unseen = req.unseen[:0]
 	req.entry = ledger.Request{Refused: req.entry.Refused[:0]}
 	req.postponed, req.held = nil, req.held[:0]
 	req.hr, req.otlp, req.who, req.policy = nil, false, tenant.Identity{}, policy{}
@@ -308,8 +320,13 @@ func (req *request) refuse(i uint32) {
 	})
 }
 
-// refuseUnseen counts what of a request is refused before it becomes a series.
-func (req *request) refuseUnseen(reason proto.Reason, counts proto.Counts, t int64, detail func() string) {
+// refuseUnseen counts what of a request is refused that is none of its series,
+// or did not become one. ls are the labels that it has or would have, as far as
+// they are known.
+func (req *request) refuseUnseen(reason proto.Reason, counts proto.Counts, t int64, ls labels.Labels, detail func() string) {
 	req.sent.Add(counts)
 	req.rejected.Add(reason, counts, proto.NoSeries, t, detail)
+	if len(req.unseen) < maxGroups {
+		req.unseen = append(req.unseen, unseen{reason, counts, t, ls, detail()})
+	}
 }
