@@ -1,6 +1,7 @@
 package receiver_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"testing"
@@ -156,4 +157,43 @@ func TestLedgerOfOTLP(t *testing.T) {
 	require.Equal(t, "weir-sample-too-old", rows[0].Reason)
 	require.Equal(t, "x", rows[0].Metric)
 	require.Equal(t, "otlp", rows[0].Sender.Protocol)
+}
+
+// half stores the first series of a frame, and postpones the second.
+type half struct{}
+
+func (half) Write(_ context.Context, _ string, _ *proto.Frame, reply *proto.Reply) error {
+	reply.Written, reply.Postponed, reply.Held = proto.Counts{Samples: 1}, proto.Counts{Samples: 2}, []uint32{1}
+	reply.Cause = proto.Errorf(proto.KindLimit, "weir-disk-low", "new series wait")
+	return nil
+}
+
+// TestAccountOfPostponed: what is to be sent again counts under the reason why, and the
+// rest of the request under its own.
+func TestAccountOfPostponed(t *testing.T) {
+	s := newSetup(t, func(s *setup) { s.ing = half{} })
+	now := time.Now().UnixMilli()
+	hr := traced(newRequest(proto.V2, marshal(proto.V2,
+		series{labels: pairs("job", "nameless"), floats: []proto.Float{{T: now}}},
+		series{labels: pairs("__name__", "known"), floats: []proto.Float{{T: now}}},
+		series{labels: pairs("__name__", "new"), floats: []proto.Float{{T: now}, {T: now + 1}}},
+	)))
+	w := s.serve(hr)
+	require.Equal(t, http.StatusTooManyRequests, w.Code)
+	require.Equal(t, map[string]int{"float": 4}, s.counters(t, "weir_receiver_received_samples_total"))
+	require.Equal(t, map[string]int{"float": 1}, s.counters(t, "weir_receiver_written_samples_total"))
+	require.Equal(t, map[string]int{"weir-disk-low float": 2, "weir-metric-name-missing float": 1}, s.counters(t, "weir_receiver_discarded_samples_total"))
+
+	got := readReceipt(t, w)
+	require.Equal(t, "weir-disk-low", got.ID)
+	require.Equal(t, proto.Counts{Samples: 1}, got.Written)
+	require.Equal(t, []bool{false, false, true}, []bool{got.Series[0].Postponed, got.Series[1].Postponed, got.Series[2].Postponed})
+	require.Equal(t, proto.Counts{Samples: 1}, got.Series[1].Written)
+	require.Zero(t, got.Series[2].Written)
+
+	var ids []string
+	for _, r := range s.ledger.Refusals(tenant.Anonymous) {
+		ids = append(ids, r.Reason)
+	}
+	require.ElementsMatch(t, []string{"weir-disk-low", "weir-metric-name-missing"}, ids)
 }

@@ -1,0 +1,40 @@
+package tenant_test
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/tenant"
+)
+
+// TestBehind: what a reason names is a limit there is, with its value.
+func TestBehind(t *testing.T) {
+	lim := tenant.DefaultLimits()
+	values := map[string]any{}
+	v := reflect.ValueOf(lim)
+	for i := range v.NumField() {
+		value := v.Field(i).Interface()
+		if d, ok := value.(time.Duration); ok {
+			value = d.String()
+		}
+		values["limits."+v.Type().Field(i).Tag.Get("yaml")] = value
+	}
+	named := 0
+	for r := range proto.Reasons {
+		path, value := lim.Behind(r)
+		if path == "" {
+			require.Nil(t, value)
+			require.False(t, strings.HasSuffix(r.ID(), "-too-long") || strings.HasSuffix(r.ID(), "-too-many"), "%s names no limit", r.ID())
+			continue
+		}
+		named++
+		require.Contains(t, values, path)
+		require.Equal(t, values[path], value)
+	}
+	require.GreaterOrEqual(t, named, 10)
+}
