@@ -35,6 +35,10 @@ func (a *API) explainSelectors(ctx context.Context, r *request) (answer, error) 
 	if err != nil {
 		return answer{}, badParam("match[]", err)
 	}
+	if _, err := a.remoteReads.Insert(ctx, ""); err != nil { // it reads samples past the engine, too
+		return answer{}, err
+	}
+	defer a.remoteReads.Delete(0)
 	list := make([]Explanation, 0, len(sets))
 	for i, ms := range sets {
 		f, err := a.gather(ctx, r, texts[i], ms)

@@ -39,9 +39,6 @@ func (r *Receiver) account(hr *http.Request, protocol string, req *request, caus
 	if attempt := hr.Header.Get("Retry-Attempt"); attempt != "" { // as Prometheus says it
 		e.Attempt, _ = strconv.Atoi(attempt)
 	}
-	if !req.scanned {
-		e.Newest = ledger.NoTime
-	}
 	if cause == nil || req.postponed != nil {
 		e.Written = req.written
 		req.group(e)

@@ -721,11 +721,24 @@ func TestModelConcurrent(t *testing.T) {
 	}
 	senderGroup.Wait()
 	received, kept := s.counters(t, "weir_receiver_received_samples_total"), s.counters(t, "weir_receiver_written_samples_total")
+	stored, refused := 0, 0
+	for _, n := range kept {
+		stored += n
+	}
 	for k, n := range s.counters(t, "weir_receiver_discarded_samples_total") {
-		_, kind, _ := strings.Cut(k, " ")
+		reason, kind, _ := strings.Cut(k, " ")
 		kept[kind] += n
+		if reason != "weir-starting" { // which is of whole requests
+			refused += n
+		}
 	}
 	require.Equal(t, received, kept, "everything received was either stored or refused")
+	for _, x := range s.ledger.Senders(tenant.Anonymous) {
+		stored -= x.Written
+		refused -= x.Refused
+	}
+	require.Zero(t, stored, "the ledger knows who wrote everything that was stored")
+	require.Zero(t, refused, "and who sent everything that was refused")
 }
 
 // sendUntilTaken repeats a request until it is answered for good, as a sender

@@ -169,7 +169,7 @@ func (r *Receiver) WriteV2(ctx context.Context, tenantID string, message []byte)
 // begin says whose request req is, what brought it, and under which version of the
 // settings it is decided.
 func (r *Receiver) begin(req *request, hr *http.Request, who tenant.Identity) {
-	req.hr, req.who = hr, who
+	req.hr, req.who, req.newest = hr, who, ledger.NoTime
 	req.policy = policy{set: r.Settings(who.Tenant), bound: who.Bound, rules: who.Rules}
 }
 

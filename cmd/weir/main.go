@@ -58,7 +58,7 @@ func run(ctx context.Context, args []string, getenv func(string) (string, bool),
 	case "version":
 		fmt.Fprintln(stdout, version.Print("weir"))
 		return 0
-	case "explain <selector>":
+	case "explain":
 		if err := flags.Explain.run(ctx, getenv, stdout); err != nil {
 			return fail(1, err)
 		}
