@@ -22,6 +22,9 @@ const (
 	LabelsTooMany
 	LabelNameTooLong
 	LabelValueTooLong
+	RelabelDropped // by the tenant's own rules: no refusal, its sender is told that it was written
+	ValueRejected
+	BoundLabelConflict
 	SampleTooFarInFuture
 	SampleTooOld
 	SampleOutOfOrder
@@ -54,6 +57,9 @@ var reasonIDs = [Reasons]string{
 	LabelsTooMany:           "weir-labels-too-many",
 	LabelNameTooLong:        "weir-label-name-too-long",
 	LabelValueTooLong:       "weir-label-value-too-long",
+	RelabelDropped:          "weir-relabel-dropped",
+	ValueRejected:           "weir-value-rejected",
+	BoundLabelConflict:      "weir-bound-label-conflict",
 	SampleTooFarInFuture:    "weir-sample-too-far-in-future",
 	SampleTooOld:            "weir-sample-too-old",
 	SampleOutOfOrder:        "weir-sample-out-of-order",
