@@ -114,7 +114,9 @@ func TestDetectorsOnNoise(t *testing.T) {
 		{"MAC address", func() string {
 			return strings.Join([]string{letters(2, hex), letters(2, hex), letters(2, hex), letters(2, hex), letters(2, hex), letters(2, hex)}, ":")
 		}, nil},
-		{"version", func() string { return fmt.Sprintf("v%d.%d.%d.%d", random.IntN(99), random.IntN(99), random.IntN(99), random.IntN(99)) }, nil},
+		{"version", func() string {
+			return fmt.Sprintf("v%d.%d.%d.%d", random.IntN(99), random.IntN(99), random.IntN(99), random.IntN(99))
+		}, nil},
 		{"base64", func() string { return letters(44, digits+"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz+/") }, map[string]float64{"secret": 0.0001}},
 		{"number of 16 digits", func() string { return letters(16, digits) }, map[string]float64{"card": 0.04}},
 		{"number of 18 digits", func() string { return letters(18, digits) }, map[string]float64{"card": 0.02}},

@@ -10,7 +10,7 @@
 //	redact.go    what is found is hashed, masked, dropped, rejected or reported
 //	detect.go    what detectors find: email, card, addresses, UUID
 //	secrets.go   JWT, and keys and tokens that tell themselves by a prefix
-//	compare.go   what other rules would change
+//	tally.go     what rules did, and what others would change
 //
 // All of it is a pure function of the labels and the rules, so that receivers
 // remember the outcome: rules cost a new series something, and a sample nothing.
