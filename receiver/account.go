@@ -56,23 +56,29 @@ const (
 // noRef refers to nothing that could be an example.
 const noRef = math.MinInt
 
-// group tells the ledger what was refused of the request, by reason and metric.
+// group tells the ledger what was refused of the request, and what rules dropped,
+// by reason and metric.
 // Of a request with very many refusals it takes some that lie together, from
 // anywhere, and counts the others by reason. A Ref is the index of a series, or
 // below 0 of one of unseen.
 func (req *request) group(e *ledger.Request) {
-	if req.rejected.Total() == 0 {
+	e.Example = req.example
+	req.groupOf(e, &req.rejected, req.unseen)
+	req.groupOf(e, &req.dropped, nil)
+}
+
+func (req *request) groupOf(e *ledger.Request, lost *proto.Rejections, unseen []unseen) {
+	if lost.Total() == 0 {
 		return
 	}
-	e.Example = req.example
-	left := req.rejected.Counts
-	for i := range req.unseen {
-		x := &req.unseen[i]
+	left := lost.Counts
+	for i := range unseen {
+		x := &unseen[i]
 		if join(e, ledger.Refused{Reason: x.reason, Metric: x.labels.Get(model.MetricNameLabel), Ref: -1 - i, Counts: x.counts, T: x.t}) {
 			left[x.reason].Sub(x.counts)
 		}
 	}
-	all := req.rejected.Refused
+	all := lost.Refused
 	if len(all) > maxGrouped {
 		from := rand.IntN(len(all) - maxGrouped)
 		all = all[from : from+maxGrouped]
@@ -115,22 +121,6 @@ func (req *request) metricOf(i uint32) string {
 	return ""
 }
 
-// maxShown is how many labels of a series are looked at for people.
-const maxShown = 10_000
-
-// shown returns the labels of series i as they came and as far as they may be
-// shown: to the sender, in the log, in the ledger. There are none if they make no
-// sense or are too many. They are views, valid until the next call.
-func (req *request) shown(i uint32) []labels.Label {
-	s := &req.series[i].Series
-	if req.scan.LabelCount(s) > maxShown {
-		return nil
-	}
-	ls, _ := req.scan.AppendLabels(req.labels[:0], s)
-	req.labels = ls
-	return ls
-}
-
 // example describes a group of refusals by one of them.
 func (req *request) example(x *ledger.Refused) (ls []ledger.Label, detail string) {
 	switch {
@@ -152,7 +142,7 @@ func (req *request) example(x *ledger.Refused) (ls []ledger.Label, detail string
 func (req *request) detailOf(reason proto.Reason, i uint32) string {
 	if i != proto.NoSeries && req.series[i].reason == reason {
 		_, no := req.admit(&req.series[i].Series)
-		return no.detail(req.policy.limits())
+		return no.detail(req.policy)
 	}
 	for _, e := range req.rejected.Examples {
 		if e.Reason == reason {

@@ -28,8 +28,8 @@ type policy struct {
 func (p policy) limits() *tenant.Limits { return &p.set.Limits }
 
 // A verdict is what becomes of a series: the outcome of admit for its label
-// bytes under one policy. A refusal is a verdict like
-// any other. All but handle and metadata never change.
+// bytes under one policy. A refusal is a verdict like any other. All but handle
+// and metadata never change.
 type verdict struct {
 	id       proto.Hash    // identity of the canonical labels; only if admitted
 	handle   atomic.Uint32 // the ingester's handle of id, sent as a hint
@@ -46,20 +46,46 @@ func (v *verdict) set(id proto.Hash, reason proto.Reason, handle, metadata uint3
 
 // A refusal is why a series is not admitted; the zero value says that it is.
 type refusal struct {
-	reason proto.Reason
-	label  labels.Label // the one at fault, a view; if the reason is one label's
-	labels int          // number of labels; if there are too many
+	reason  proto.Reason
+	label   labels.Label // the one at fault, a view; if the reason is one label's
+	labels  int          // number of labels; if there are too many
+	found   string       // what the label's value has in it; if that is the reason
+	byRules bool         // it was too long for the rules
+
+	rule       int  // index of the one that drops it
+	credential bool // that rule is the credential's, not the tenant's
 }
 
-// admit decides about a series from its labels and the tenant's limits alone.
-// It sorts ls, and drops labels without a value, which are no labels anywhere in
-// Prometheus; what is left are the canonical labels, views like ls itself.
-func admit(lim *tenant.Limits, ls []labels.Label) (canonical []labels.Label, no refusal) {
+// admit decides about a series from its labels and the policy alone: they must be
+// spelled right, then the policy may change them (rules.go), then they must be
+// within the limits. It sorts ls, and drops labels without a value, which are no
+// labels anywhere in Prometheus; what is left are the canonical labels, views of
+// what ls are views of, and of r.
+func admit(p policy, ls []labels.Label, r *ruling) (canonical []labels.Label, no refusal) {
 	ls = slices.DeleteFunc(ls, func(l labels.Label) bool { return l.Value == "" && l.Name != "" })
-	if len(ls) > lim.MaxLabelsPerSeries {
+	if len(ls) > p.limits().MaxLabelsPerSeries && !p.rewrites() {
 		return nil, refusal{reason: proto.LabelsTooMany, labels: len(ls)}
 	}
-	slices.SortFunc(ls, func(a, b labels.Label) int { return strings.Compare(a.Name, b.Name) })
+	byName := func(a, b labels.Label) int { return strings.Compare(a.Name, b.Name) }
+	if r.applied, r.unsorted = false, !slices.IsSortedFunc(ls, byName); r.unsorted {
+		slices.SortFunc(ls, byName)
+	}
+	if p.rewrites() {
+		if no := spelledRight(ls); no.reason != proto.OK {
+			return nil, no
+		}
+		if ls, no = p.rewrite(ls, r); no.reason != proto.OK {
+			return nil, no
+		}
+	}
+	return ls, within(p.limits(), ls)
+}
+
+// within checks sorted labels, all of which have a value.
+func within(lim *tenant.Limits, ls []labels.Label) refusal {
+	if len(ls) > lim.MaxLabelsPerSeries {
+		return refusal{reason: proto.LabelsTooMany, labels: len(ls)}
+	}
 	named := false
 	for i, l := range ls {
 		reason := checkLabel(lim, l)
@@ -67,14 +93,29 @@ func admit(lim *tenant.Limits, ls []labels.Label) (canonical []labels.Label, no 
 			reason = proto.LabelNameDuplicate
 		}
 		if reason != proto.OK {
-			return nil, refusal{reason: reason, label: l}
+			return refusal{reason: reason, label: l}
 		}
 		named = named || l.Name == model.MetricNameLabel
 	}
 	if !named {
-		return nil, refusal{reason: proto.MetricNameMissing}
+		return refusal{reason: proto.MetricNameMissing}
 	}
-	return ls, refusal{}
+	return refusal{}
+}
+
+// spelledRight checks what rules must be able to count on.
+func spelledRight(ls []labels.Label) refusal {
+	for i, l := range ls {
+		switch {
+		case !model.UTF8Validation.IsValidLabelName(l.Name):
+			return refusal{reason: proto.LabelNameInvalid, label: l}
+		case !utf8.ValidString(l.Value):
+			return refusal{reason: proto.LabelValueInvalid, label: l}
+		case i > 0 && ls[i-1].Name == l.Name:
+			return refusal{reason: proto.LabelNameDuplicate, label: l}
+		}
+	}
+	return refusal{}
 }
 
 // checkLabel looks at lengths first: the other checks read every byte.
@@ -98,9 +139,14 @@ func checkLabel(lim *tenant.Limits, l labels.Label) proto.Reason {
 	return proto.OK
 }
 
-// detail says which label it was and what the limit is.
-func (no refusal) detail(lim *tenant.Limits) string {
-	name, size := quote(no.label.Name), len(no.label.Name)
+// detail says which label it was and what the limit is. It shows nothing that
+// must be redacted.
+func (no refusal) detail(p policy) string {
+	lim := p.limits()
+	name, size := quote(p.hide(no.label.Name)), len(no.label.Name)
+	if no.byRules {
+		return fmt.Sprintf("with the label %s the series is longer than the %d bytes, or has more labels than rules may look at", name, relabel.MaxSeriesBytes)
+	}
 	switch no.reason {
 	case proto.SymbolInvalid:
 		return "labels_refs has an odd number of references, or one beyond the symbol table"
@@ -116,12 +162,22 @@ func (no refusal) detail(lim *tenant.Limits) string {
 		return fmt.Sprintf("the label name %s has %d bytes, the limit max_label_name_bytes is %d", name, size, lim.MaxLabelNameBytes)
 	case proto.LabelValueTooLong:
 		return fmt.Sprintf("the value of label %s has %d bytes, the limit max_label_value_bytes is %d", name, len(no.label.Value), lim.MaxLabelValueBytes)
+	case proto.ValueRejected:
+		return fmt.Sprintf("the value of label %s has what must not be sent: %s", name, no.found)
+	case proto.RelabelDropped:
+		whose := "tenant"
+		if no.credential {
+			whose = "credential"
+		}
+		return fmt.Sprintf("rule %d of the %s's metric_relabel_configs drops the series", no.rule+1, whose)
+	case proto.BoundLabelConflict:
+		return fmt.Sprintf("the label %s has another value than the credential binds it to", name)
 	case proto.LabelNameInvalid:
 		return fmt.Sprintf("the label name %s is empty or not valid here", name)
 	case proto.LabelValueInvalid:
 		return fmt.Sprintf("the value of label %s is not UTF-8", name)
 	}
-	return fmt.Sprintf("the metric name %s is not valid here", quote(no.label.Value))
+	return fmt.Sprintf("the metric name %s is not valid here", quote(p.hide(no.label.Value)))
 }
 
 // quote shows at most the first 64 bytes of a string that may be anything.
@@ -154,6 +210,7 @@ type admissions struct {
 	mu       sync.RWMutex
 	policy   policy      // guarded by mu; the one the verdicts were passed under
 	cur, old *generation // guarded by mu
+	report   *report     // guarded by mu; of the rules of policy, nil when it has none
 }
 
 func newAdmissions(seed uint64, maxEntries int) *admissions {
@@ -171,8 +228,19 @@ func (a *admissions) under(p policy) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.policy != p {
-		a.policy, a.cur, a.old = p, new(generation), new(generation)
+		a.policy, a.cur, a.old, a.report = p, new(generation), new(generation), newReport(p)
 	}
+}
+
+// reportOf returns the report on the rules of p; nil if it has none, or is not in
+// force any more.
+func (a *admissions) reportOf(p policy) *report {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	if a.policy != p {
+		return nil
+	}
+	return a.report
 }
 
 // find returns the verdict for key, or nil. next is where the verdict of the

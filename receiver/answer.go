@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/prometheus/common/model"
-	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/weir-metrics/weir/overload"
 	"github.com/weir-metrics/weir/proto"
@@ -39,6 +37,7 @@ const (
 	headerSamples    = "X-Prometheus-Remote-Write-Samples-Written"
 	headerHistograms = "X-Prometheus-Remote-Write-Histograms-Written"
 	headerExemplars  = "X-Prometheus-Remote-Write-Exemplars-Written"
+	headerDropped    = "X-Weir-Relabel-Dropped"
 )
 
 // answer writes the response: 204 when everything was stored, 400 with counts
@@ -55,6 +54,8 @@ func (r *Receiver) answer(w http.ResponseWriter, hr *http.Request, v proto.Versi
 	)
 	if part {
 		written = req.written
+		written.Add(req.dropped.Counts[proto.RelabelDropped])
+		setDropped(w.Header(), req)
 	}
 	if err != nil {
 		e = r.failure(hr.Context(), w.Header(), &remoteWrite, tenantID, err)
@@ -91,6 +92,13 @@ func setWritten(h http.Header, c proto.Counts) {
 	h.Set(headerSamples, strconv.Itoa(c.Samples))
 	h.Set(headerHistograms, strconv.Itoa(c.Histograms))
 	h.Set(headerExemplars, strconv.Itoa(c.Exemplars))
+}
+
+// setDropped says how many samples the tenant's own rules dropped.
+func setDropped(h http.Header, req *request) {
+	if n := req.dropped.Total(); n > 0 {
+		h.Set(headerDropped, strconv.Itoa(n))
+	}
 }
 
 func timedOut(after time.Duration) *proto.Error {
@@ -168,9 +176,6 @@ func (req *request) writeLabels(b *strings.Builder, series uint32) {
 	if len(ls) == 0 && req.scan.LabelCount(&req.series[series].Series) > 0 {
 		b.WriteString("{…}")
 		return
-	}
-	if i := slices.IndexFunc(ls, func(l labels.Label) bool { return l.Name == model.MetricNameLabel }); i > 0 {
-		ls[0], ls[i] = ls[i], ls[0]
 	}
 	start := b.Len()
 	b.WriteByte('{')

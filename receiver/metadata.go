@@ -14,34 +14,34 @@ import (
 )
 
 // learnMetadata adds to the frame what series i says of its metric family. A
-// version 2 sender says it with every request; hash tells it is new to us.
-func (req *request) learnMetadata(lim *tenant.Limits, i, hash uint32) {
-	s := &req.series[i]
-	ls, _ := req.scan.AppendLabels(req.labels[:0], &s.Series)
-	req.labels = ls
-	for _, l := range ls {
-		if l.Name == model.MetricNameLabel {
-			req.addMetadata(lim, i, req.scan.Metadata(&s.Series, l.Value))
-		}
-	}
+// version 2 sender says it with every request; hash tells it is new to us. name is
+// the one under which the series is stored.
+func (req *request) learnMetadata(lim *tenant.Limits, i, hash uint32, name string) {
+	req.addMetadata(lim, i, req.scan.Metadata(&req.series[i].Series, name))
 	req.learned = append(req.learned, learned{i, hash})
 }
 
 // addMetadata checks m, whose strings are views of the request, and copies it
 // into the frame. A help text that is too long is cut: it is for people.
 func (req *request) addMetadata(lim *tenant.Limits, i uint32, m proto.Metadata) {
+	if req.policy.redacts() {
+		ok := false
+		if m, ok = req.redactMetadata(i, m, lim.MaxMetadataBytes); !ok {
+			return
+		}
+	}
 	room := lim.MaxMetadataBytes - len(m.Family) - len(m.Unit)
 	if room < 0 {
 		req.refuseMetadata(proto.MetadataTooLong, i, m.Family, func() string {
 			return fmt.Sprintf("name and unit of the metric family %s have %d bytes, the limit max_metadata_bytes is %d",
-				quote(m.Family), len(m.Family)+len(m.Unit), lim.MaxMetadataBytes)
+				quote(req.policy.hide(m.Family)), len(m.Family)+len(m.Unit), lim.MaxMetadataBytes)
 		})
 		return
 	}
 	m.Help = cut(m.Help, room)
 	if m.Family == "" || !model.UTF8Validation.IsValidMetricName(m.Family) || !utf8.ValidString(m.Help) || !utf8.ValidString(m.Unit) {
 		req.refuseMetadata(proto.MetadataInvalid, i, m.Family, func() string {
-			return fmt.Sprintf("the metric family %s has no name, or its name, help or unit is not UTF-8", quote(m.Family))
+			return fmt.Sprintf("the metric family %s has no name, or its name, help or unit is not UTF-8", quote(req.policy.hide(m.Family)))
 		})
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/relabel"
 	"github.com/weir-metrics/weir/tenant"
 )
 
@@ -17,6 +18,9 @@ type metrics struct {
 	admitted  prometheus.Counter
 	taught    prometheus.Counter
 	warnings  *prometheus.CounterVec
+	unsorted  prometheus.Counter
+	redacted  *prometheus.CounterVec
+	shadow    *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, entries, sums func() float64) *metrics {
@@ -44,7 +48,7 @@ func newMetrics(reg prometheus.Registerer, entries, sums func() float64) *metric
 		}, []string{"type"}),
 		discarded: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "weir_receiver_discarded_samples_total",
-			Help: "Samples read and not stored, by type and reason (docs/errors.md): single ones, and those of requests that were refused as a whole.",
+			Help: "Samples read and not stored, by type and reason (docs/errors.md): single ones, those that the tenant's own rules drop, and those of requests that were refused as a whole.",
 		}, []string{"type", "reason"}),
 		bytes: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "weir_receiver_request_bytes_total",
@@ -62,6 +66,18 @@ func newMetrics(reg prometheus.Registerer, entries, sums func() float64) *metric
 			Name: "weir_receiver_otlp_translation_warnings_total",
 			Help: "Warnings of the translator of OTLP, by category: what is stored may not be what was meant.",
 		}, []string{"category"}),
+		unsorted: f.NewCounter(prometheus.CounterOpts{
+			Name: "weir_receiver_unsorted_series_total",
+			Help: "New series whose labels were not sorted by name; they were sorted.",
+		}),
+		redacted: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_receiver_redactions_total",
+			Help: "New series, exemplars and metadata in which redaction changed something (in: series, exemplar, metadata).",
+		}, []string{"in"}),
+		shadow: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_receiver_shadow_series_total",
+			Help: "New series by what shadow rules would change about them (same, drop, reject, store, rename, redact, relabel).",
+		}, []string{"change"}),
 	}
 }
 
@@ -73,24 +89,44 @@ func (m *metrics) count(req *request, of *tenant.Counters, cause *proto.Error) {
 	addCounts(m.received, req.sent)
 	m.admitted.Add(float64(req.parsed))
 	m.taught.Add(float64(len(req.reply.Unknown)))
+	m.countRules(req)
 	if cause != nil && req.postponed == nil {
 		m.discard(req.sent, cause.ID) // what was stored of it comes again
 		return
 	}
 	addCounts(m.written, req.written)
-	postponed := req.sent
-	postponed.Sub(req.written)
+	left := req.sent
+	left.Sub(req.written)
+	lose := func(reason proto.Reason, c proto.Counts) {
+		if c != (proto.Counts{}) {
+			of.Discarded(reason, c.Total())
+			m.discard(c, reason.ID())
+			left.Sub(c)
+		}
+	}
+	lose(proto.RelabelDropped, req.dropped.Counts[proto.RelabelDropped])
 	if req.rejected.Total() > 0 {
 		for reason, c := range req.rejected.Counts {
-			if c != (proto.Counts{}) {
-				of.Discarded(proto.Reason(reason), c.Total())
-				m.discard(c, proto.Reason(reason).ID())
-				postponed.Sub(c)
-			}
+			lose(proto.Reason(reason), c)
 		}
 	}
 	if cause != nil {
-		m.discard(postponed, cause.ID)
+		m.discard(left, cause.ID)
+	}
+}
+
+// countRules adds what was done to labels.
+func (m *metrics) countRules(req *request) {
+	m.unsorted.Add(float64(req.unsorted))
+	if req.redacted != (redactions{}) {
+		m.redacted.WithLabelValues("series").Add(float64(req.redacted.series))
+		m.redacted.WithLabelValues("exemplar").Add(float64(req.redacted.exemplars))
+		m.redacted.WithLabelValues("metadata").Add(float64(req.redacted.metadata))
+	}
+	for change, n := range req.changes {
+		if n > 0 {
+			m.shadow.WithLabelValues(relabel.Change(change).String()).Add(float64(n))
+		}
 	}
 }
 

@@ -171,7 +171,7 @@ func (r *Receiver) decodeOTLP(ct string, req *request) (pmetric.Metrics, error) 
 			return pmetric.Metrics{}, err
 		}
 		if err := er.UnmarshalJSON(body); err != nil {
-			return pmetric.Metrics{}, notJSON(cut(err.Error(), 300))
+			return pmetric.Metrics{}, notJSON(req.quoting(err))
 		}
 		return er.Metrics(), nil
 	}
@@ -183,7 +183,7 @@ func (r *Receiver) decodeOTLP(ct string, req *request) (pmetric.Metrics, error) 
 	}
 	if err := er.UnmarshalProto(body); err != nil {
 		return pmetric.Metrics{}, proto.Errorf(proto.KindBadData, "weir-otlp-malformed",
-			"the body is not an ExportMetricsServiceRequest: %s", cut(err.Error(), 300))
+			"the body is not an ExportMetricsServiceRequest: %s", req.quoting(err))
 	}
 	return er.Metrics(), nil
 }

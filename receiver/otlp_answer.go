@@ -43,6 +43,7 @@ func (r *Receiver) answerOTLP(w http.ResponseWriter, hr *http.Request, a *otlpAn
 		httpStatus, id = statuses[e.Kind], e.ID
 		body, message = a.marshal(statusOf(hr.Context(), e)), text(e.Error())
 	} else {
+		setDropped(w.Header(), a.req)
 		if a.req.rejected.Total() > 0 {
 			id = a.req.rejected.Examples[0].Reason.ID()
 			message = text(id + ": " + partialBody(a.req))

@@ -89,7 +89,7 @@ func (t *translation) translate(ctx context.Context, md pmetric.Metrics, sums *s
 	if lost := md.DataPointCount() - (t.points - points); lost > 0 && err != nil {
 		t.lost += lost
 		t.req.refuseUnseen(proto.PointUntranslatable, proto.Counts{Samples: lost}, 0, labels.EmptyLabels(), func() string {
-			return cut(strings.ReplaceAll(err.Error(), "\n", "; "), 300)
+			return cut(strings.ReplaceAll(t.req.policy.hide(err.Error()), "\n", "; "), 300)
 		})
 	}
 	return nil

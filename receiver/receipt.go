@@ -67,6 +67,7 @@ type seriesReceipt struct {
 	Sent     proto.Counts     `json:"sent"`
 	Written  proto.Counts     `json:"written"`
 	Refused  []refusedReceipt `json:"refused,omitempty"`
+	Dropped  string           `json:"dropped,omitempty"`   // by which rule: nothing of it is written
 	Held     bool             `json:"postponed,omitempty"` // to be sent again
 }
 
@@ -159,6 +160,9 @@ func (req *request) seriesReceipts(cause *proto.Error) (list []seriesReceipt, om
 			one.Written = one.Sent
 			for _, x := range one.Refused {
 				one.Written.Sub(x.Counts)
+			}
+			if req.series[i].reason == proto.RelabelDropped {
+				one.Written, one.Dropped = proto.Counts{}, req.detailOf(proto.RelabelDropped, uint32(i))
 			}
 			one.Written.Metadata = 0 // which belongs to families, not to series
 		}

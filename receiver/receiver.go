@@ -176,14 +176,14 @@ func (r *Receiver) begin(req *request, hr *http.Request, who tenant.Identity) {
 // Admits says whether a series of a tenant with labels ls would be admitted: its
 // answer is proto.OK, or why not.
 func (r *Receiver) Admits(tenantID string, ls labels.Labels) (reason proto.Reason, detail string) {
-	lim := &r.Settings(tenantID).Limits
+	p := policy{set: r.Settings(tenantID)}
 	var list []labels.Label
 	ls.Range(func(l labels.Label) { list = append(list, l) })
-	_, no := admit(lim, list)
+	_, no := admit(p, list, new(ruling))
 	if no.reason == proto.OK {
 		return proto.OK, ""
 	}
-	return no.reason, no.detail(lim)
+	return no.reason, no.detail(p)
 }
 
 func (r *Receiver) admissionsOf(who *tenant.Identity) *admissions {

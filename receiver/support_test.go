@@ -27,6 +27,7 @@ import (
 	"github.com/weir-metrics/weir/overload"
 	"github.com/weir-metrics/weir/proto"
 	"github.com/weir-metrics/weir/receiver"
+	"github.com/weir-metrics/weir/relabel"
 	"github.com/weir-metrics/weir/tenant"
 )
 
@@ -43,6 +44,7 @@ type setup struct {
 	cfg    receiver.Config
 	mode   tenant.Mode
 	limits func(string) *tenant.Limits
+	rules  *relabel.Rules    // of every tenant
 	ing    receiver.Ingester // default: memory
 	memory *memory
 	budget *overload.Budget
@@ -64,21 +66,22 @@ func newSetup(tb testing.TB, change ...func(*setup)) *setup {
 	}
 	require.Empty(tb, s.cfg.Validate("receiver"))
 	s.Receiver = receiver.New(s.cfg, receiver.Deps{
-		Ingester: s.ing, Tenants: tenant.NewDirectory(s.mode, tenant.DefaultSettings()), Settings: settingsOf(s.limits), Ledger: s.ledger, Budget: s.budget,
+		Ingester: s.ing, Tenants: tenant.NewDirectory(s.mode, tenant.DefaultSettings()), Settings: settingsOf(s.limits, s.rules), Ledger: s.ledger, Budget: s.budget,
 		Logger: slog.New(slog.NewTextHandler(s.log, nil)), Registry: s.reg,
 	})
 	return s
 }
 
-// settingsOf makes settings of limits, one version of each.
-func settingsOf(limits func(string) *tenant.Limits) func(string) *tenant.Settings {
+// settingsOf makes settings of limits, one version of each, all with the same
+// rules.
+func settingsOf(limits func(string) *tenant.Limits, rules *relabel.Rules) func(string) *tenant.Settings {
 	var versions sync.Map // *tenant.Limits to *tenant.Settings
 	return func(id string) *tenant.Settings {
 		lim := limits(id)
 		if set, ok := versions.Load(lim); ok {
 			return set.(*tenant.Settings)
 		}
-		set, _ := versions.LoadOrStore(lim, &tenant.Settings{Limits: *lim, State: tenant.StateActive})
+		set, _ := versions.LoadOrStore(lim, &tenant.Settings{Limits: *lim, Rules: rules, State: tenant.StateActive})
 		return set.(*tenant.Settings)
 	}
 }

@@ -6,11 +6,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/weir-metrics/weir/ledger"
 	"github.com/weir-metrics/weir/overload"
 	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/relabel"
 	"github.com/weir-metrics/weir/tenant"
 )
 
@@ -47,6 +49,12 @@ type request struct {
 	postponed     *proto.Error     // why a part is to be sent again; nil: none is
 	held          []uint32         // indexes of the series it is of
 
+	dropped  proto.Rejections     // by rules: not stored, and no refusal; of one reason
+	redacted redactions           // what redaction changed
+	changes  [relabel.Changes]int // new series by what shadow rules would change
+	unsorted int                  // new series whose labels were not sorted
+
+	ruling  ruling                // scratch
 	labels  []labels.Label        // scratch
 	builder labels.ScratchBuilder // scratch
 	canon   []byte                // scratch
@@ -96,7 +104,13 @@ func (req *request) release() {
 	req.frame.Reset()
 	req.reply.Reset()
 	req.rejected.Reset()
-	req.sent, req.written, req.parsed, req.spelled = proto.Counts{}, proto.Counts{}, 0, 0
+	req.dropped.Reset()
+	req.sent, req.written, req.parsed, req.spelled, req.unsorted = proto.Counts{}, proto.Counts{}, 0, 0, 0
+	req.redacted, req.changes = redactions{}, [relabel.Changes]int{}
+	if req.ruling.seen > maxPooled {
+		req.ruling = ruling{}
+	}
+	req.ruling.seen = 0
 	req.scanned, req.traced = false, false
 	clear(req.unseen)
 	req.unseen = req.unseen[:0]
@@ -181,29 +195,25 @@ func tooManySamples(limit int) error {
 		"the request has more than %d samples (max_samples_per_request); %s", limit, smallerBatches)
 }
 
+// decision is a verdict that is not yet remembered.
+type decision struct {
+	id     proto.Hash
+	reason proto.Reason
+}
+
 // decide passes the missing verdicts and remembers them. Labels of series that
 // are admitted for the first time go into the frame. Together they may have
 // maxBytes: in version 2 few bytes stand for many.
 func (req *request) decide(adm *admissions, maxBytes int) error {
-	type decision struct {
-		id     proto.Hash
-		reason proto.Reason
-	}
 	decisions := make([]decision, len(req.undecided))
+	rep := adm.reportOf(req.policy)
 	for n, i := range req.undecided {
-		s := &req.series[i]
-		if s.verdict != nil {
+		if req.series[i].verdict != nil {
 			continue // known, in the old generation
 		}
-		req.parsed++
-		ls, no := req.admit(&s.Series)
-		decisions[n].reason = no.reason
-		if no.reason == proto.OK {
-			if err := req.spell(ls, maxBytes); err != nil {
-				return err
-			}
-			decisions[n].id, req.canon = proto.Identity(ls, adm.seed, req.canon)
-			req.frame.Labels = append(req.frame.Labels, proto.SeriesLabels{Series: i, Labels: req.copyLabels(ls)})
+		var err error
+		if decisions[n], err = req.decideOne(i, adm.seed, rep, maxBytes); err != nil {
+			return err
 		}
 	}
 	adm.mu.Lock()
@@ -222,14 +232,34 @@ func (req *request) decide(adm *admissions, maxBytes int) error {
 	return nil
 }
 
+// decideOne decides about series i, which is new.
+func (req *request) decideOne(i uint32, seed uint64, rep *report, maxBytes int) (d decision, err error) {
+	req.parsed++
+	req.ruling.compare = rep != nil && rep.shadow != nil
+	ls, no := req.admit(&req.series[i].Series)
+	req.ruling.compare = false
+	req.note(rep)
+	d.reason = no.reason
+	if no.reason != proto.OK {
+		return d, req.spell(nil, maxBytes)
+	}
+	if err := req.spell(ls, maxBytes); err != nil {
+		return d, err
+	}
+	d.id, req.canon = proto.Identity(ls, seed, req.canon)
+	req.frame.Labels = append(req.frame.Labels, proto.SeriesLabels{Series: i, Labels: req.copyLabels(ls)})
+	return d, nil
+}
+
 // spell counts the bytes of labels that are about to be copied, and refuses the
-// request when they and its metadata have more than maxBytes.
+// request when they and its metadata have more than maxBytes, or those that rules
+// looked at.
 func (req *request) spell(ls []labels.Label, maxBytes int) error {
 	for _, l := range ls {
 		req.spelled += len(l.Name) + len(l.Value)
 	}
-	if req.spelled > maxBytes {
-		return tooLarge("when its symbols are written out", int64(req.spelled), "4 x max_decoded_bytes", maxBytes)
+	if n := max(req.spelled, req.ruling.seen); n > maxBytes {
+		return tooLarge("when its symbols are written out", int64(n), "4 x max_decoded_bytes", maxBytes)
 	}
 	return nil
 }
@@ -250,7 +280,7 @@ func (req *request) admit(s *proto.Series) (canonical []labels.Label, no refusal
 	if reason != proto.OK {
 		return nil, refusal{reason: reason}
 	}
-	return admit(lim, ls)
+	return admit(req.policy, ls, &req.ruling)
 }
 
 // copyLabels returns canonical labels that share no memory with ls.
@@ -267,6 +297,7 @@ func (req *request) copyLabels(ls []labels.Label) labels.Labels {
 func (req *request) build(maxBytes int, now time.Time) error {
 	lim := req.policy.limits()
 	f := &req.frame
+	redacts := req.policy.redacts()
 	newLabels := f.Labels
 	f.Labels = f.Labels[:0]
 	b := bounds{newest: ledger.NoTime, min: -1 << 63, max: now.Add(lim.FutureGrace).UnixMilli(), now: now, lim: lim}
@@ -276,13 +307,21 @@ func (req *request) build(maxBytes int, now time.Time) error {
 	for i := range req.series {
 		s := &req.series[i]
 		isNew := len(newLabels) > 0 && newLabels[0].Series == uint32(i)
-		if s.reason != proto.OK {
+		switch s.reason {
+		case proto.OK:
+		case proto.RelabelDropped:
+			req.drop(uint32(i))
+			continue
+		default:
 			req.refuse(uint32(i))
 			continue
 		}
 		nf, nh, ne := len(f.Floats), len(f.Histograms), len(f.Exemplars)
 		if err := req.scan.AppendSamples(f, &s.Series, uint32(i), &req.rejected); err != nil {
 			return err
+		}
+		if len(f.Exemplars) > ne && redacts {
+			req.redactExemplars(uint32(i), ne)
 		}
 		b.check(req, uint32(i), nf, nh, ne)
 		if isNew {
@@ -295,7 +334,13 @@ func (req *request) build(maxBytes int, now time.Time) error {
 		})
 		req.origin = append(req.origin, uint32(i))
 		if h := req.scan.MetadataHash(&s.Series); h != 0 && h != s.verdict.metadata.Load() {
-			req.learnMetadata(lim, uint32(i), h)
+			name := ""
+			if isNew {
+				name = f.Labels[len(f.Labels)-1].Labels.Get(model.MetricNameLabel)
+			} else {
+				name = req.nameOf(uint32(i))
+			}
+			req.learnMetadata(lim, uint32(i), h, name)
 			if err := req.spell(nil, maxBytes); err != nil {
 				return err
 			}
@@ -316,7 +361,16 @@ func (req *request) refuse(i uint32) {
 	}
 	req.rejected.Add(s.reason, counts, i, 0, func() string {
 		_, no := req.admit(&s.Series)
-		return no.detail(req.policy.limits())
+		return no.detail(req.policy)
+	})
+}
+
+// drop counts a series that rules drop. That is no refusal.
+func (req *request) drop(i uint32) {
+	s := &req.series[i]
+	req.dropped.Add(proto.RelabelDropped, s.Counts(), i, 0, func() string {
+		_, no := req.admit(&s.Series)
+		return no.detail(req.policy)
 	})
 }
 
@@ -324,9 +378,10 @@ func (req *request) refuse(i uint32) {
 // or did not become one. ls are the labels that it has or would have, as far as
 // they are known.
 func (req *request) refuseUnseen(reason proto.Reason, counts proto.Counts, t int64, ls labels.Labels, detail func() string) {
+	said := func() string { return req.policy.hide(detail()) }
 	req.sent.Add(counts)
-	req.rejected.Add(reason, counts, proto.NoSeries, t, detail)
+	req.rejected.Add(reason, counts, proto.NoSeries, t, said)
 	if len(req.unseen) < maxGroups {
-		req.unseen = append(req.unseen, unseen{reason, counts, t, ls, detail()})
+		req.unseen = append(req.unseen, unseen{reason, counts, t, req.policy.hideLabels(ls), said()})
 	}
 }

@@ -60,7 +60,7 @@ func BenchmarkWrite(b *testing.B) {
 					ing = startIngester(b, defaultLimits())
 				}
 				r := receiver.New(receiver.DefaultConfig(), receiver.Deps{
-					Ingester: ing, Tenants: tenant.NewDirectory(tenant.ModeNone, tenant.DefaultSettings()), Settings: settingsOf(defaultLimits()),
+					Ingester: ing, Tenants: tenant.NewDirectory(tenant.ModeNone, tenant.DefaultSettings()), Settings: settingsOf(defaultLimits(), nil),
 					Budget: overload.New(overload.DefaultConfig(), slog.New(slog.DiscardHandler), prometheus.NewRegistry()).Writes,
 					Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(),
 				})

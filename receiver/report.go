@@ -1,0 +1,114 @@
+package receiver
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/weir-metrics/weir/relabel"
+)
+
+// report counts what the rules of one policy do to new series.
+type report struct {
+	policy policy
+	since  time.Time
+
+	mu     sync.Mutex
+	tally  [2]relabel.Tally    // of the rules of the credential and of the tenant; guarded by mu
+	shadow *relabel.Comparison // with what shadow rules would do; nil without any; guarded by mu
+}
+
+// newReport returns nil when the policy has no rules.
+func newReport(p policy) *report {
+	if p.rules == nil && p.set.Rules == nil {
+		return nil
+	}
+	r := &report{policy: p, since: time.Now(), tally: [2]relabel.Tally{p.rules.NewTally(), p.set.Rules.NewTally()}}
+	if credential, tenant := p.shadow(); credential != p.rules || tenant != p.set.Rules {
+		r.shadow = tenant.NewComparison()
+	}
+	return r
+}
+
+// shadow are the rules with those that would be in force instead.
+func (p policy) shadow() (credential, tenant *relabel.Rules) {
+	credential, tenant = p.rules, p.set.Rules
+	if s := credential.Shadow(); s != nil {
+		credential = s
+	}
+	if s := tenant.Shadow(); s != nil {
+		tenant = s
+	}
+	return credential, tenant
+}
+
+// add counts what r did to a series, and returns what shadow rules would change.
+func (rep *report) add(r *ruling) relabel.Change {
+	rep.mu.Lock()
+	defer rep.mu.Unlock()
+	if rep.policy.rules != nil {
+		rep.tally[0].Add(&r.now[0])
+	}
+	if rep.policy.set.Rules != nil && r.now.last() == &r.now[1] {
+		rep.tally[1].Add(&r.now[1])
+	}
+	if rep.shadow == nil {
+		return relabel.Same
+	}
+	credential, tenant := rep.policy.shadow()
+	return rep.shadow.Add(r.now.last(), r.then.last(), func(text string) string {
+		return rep.policy.hide(credential.Hide(tenant.Hide(text)))
+	})
+}
+
+// RulesReport is what rules did to new series of a tenant since they are in force,
+// and what shadow rules would have changed. A series counts as new again when its
+// verdict was forgotten.
+type RulesReport struct {
+	Credential string              `json:"credential,omitempty"` // whose own rules come before the tenant's
+	Since      time.Time           `json:"since"`
+	Own        *relabel.Tally      `json:"credential_rules,omitempty"`
+	Tenant     *relabel.Tally      `json:"tenant_rules,omitempty"`
+	Shadow     *relabel.Comparison `json:"shadow,omitempty"`
+}
+
+// RulesReports returns a report for the tenant, and one for each of its credentials
+// that something is bound to, of those that sent since.
+func (r *Receiver) RulesReports(tenantID string) []RulesReport {
+	out := []RulesReport{}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for key, a := range r.tenants {
+		if key.tenant != tenantID {
+			continue
+		}
+		a.mu.RLock()
+		rep := a.report
+		a.mu.RUnlock()
+		if rep != nil {
+			out = append(out, rep.copy(key.credential))
+		}
+	}
+	slices.SortFunc(out, func(a, b RulesReport) int { return cmp.Compare(a.Credential, b.Credential) })
+	return out
+}
+
+// copy returns what is counted so far.
+func (rep *report) copy(credential string) RulesReport {
+	rep.mu.Lock()
+	defer rep.mu.Unlock()
+	out := RulesReport{Credential: credential, Since: rep.since}
+	if rep.policy.rules != nil {
+		t := rep.tally[0].Clone()
+		out.Own = &t
+	}
+	if rep.policy.set.Rules != nil {
+		t := rep.tally[1].Clone()
+		out.Tenant = &t
+	}
+	if rep.shadow != nil {
+		out.Shadow = rep.shadow.Clone()
+	}
+	return out
+}

@@ -1,0 +1,226 @@
+package receiver
+
+import (
+	"slices"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/exemplar"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/relabel"
+)
+
+// Rules in admission: what the credential binds, then the credential's rules, then
+// the tenant's. All of it is done once for each new series. Exemplars and metadata
+// are redacted whenever they come.
+
+// rewrites reports whether the policy may change labels.
+func (p policy) rewrites() bool { return p.bound != nil || p.rules != nil || p.set.Rules != nil }
+
+// redacts reports whether there is something that must not be stored.
+func (p policy) redacts() bool { return p.rules.Redacts() || p.set.Rules.Redacts() }
+
+// hide returns text as it may be shown.
+func (p policy) hide(text string) string { return p.set.Rules.Hide(p.rules.Hide(text)) }
+
+// hideLabels returns labels as they may be shown.
+func (p policy) hideLabels(ls labels.Labels) labels.Labels {
+	if !p.redacts() || ls.IsEmpty() {
+		return ls
+	}
+	b := labels.NewScratchBuilder(ls.Len())
+	ls.Range(func(l labels.Label) { b.Add(p.hide(l.Name), p.hide(l.Value)) })
+	return b.Labels()
+}
+
+// outcomes are those of the rules of the credential and of the tenant. If the
+// former keep the series from the latter, theirs is the zero Outcome.
+type outcomes [2]relabel.Outcome
+
+// last is what became of the series.
+func (o *outcomes) last() *relabel.Outcome {
+	if o[0].Reason != proto.OK {
+		return &o[0]
+	}
+	return &o[1]
+}
+
+// ruling is the working memory of rules: for those in force and for those that
+// would be, each for those of the credential and of the tenant, whose labels may
+// be views of it.
+type ruling struct {
+	unsorted        bool // the labels were not in order
+	compare         bool // with shadow rules
+	applied         bool // rules were
+	seen            int  // bytes of labels that rules looked at
+	now, then       outcomes
+	scratch, shadow [2]relabel.Scratch
+}
+
+// apply applies rules one after the other.
+func (o *outcomes) apply(credential, tenant *relabel.Rules, ls []labels.Label, maxValueBytes int, s *[2]relabel.Scratch) {
+	*o = outcomes{}
+	o[0] = credential.Apply(ls, maxValueBytes, &s[0])
+	if o[0].Reason == proto.OK {
+		o[1] = tenant.Apply(o[0].Labels, maxValueBytes, &s[1])
+	}
+}
+
+// rewrite changes the sorted labels ls as the policy wants. What rules did is in
+// r then, and what shadow rules would have done, if r.compare is set.
+func (p policy) rewrite(ls []labels.Label, r *ruling) ([]labels.Label, refusal) {
+	ls, conflict := p.bound.Apply(ls)
+	if conflict != nil {
+		return nil, refusal{reason: proto.BoundLabelConflict, label: *conflict}
+	}
+	for _, l := range ls {
+		r.seen += len(l.Name) + len(l.Value)
+	}
+	longest := p.limits().MaxLabelValueBytes
+	r.applied = true
+	r.now.apply(p.rules, p.set.Rules, ls, longest, &r.scratch)
+	if r.compare {
+		credential, tenant := p.shadow()
+		r.then.apply(credential, tenant, ls, longest, &r.shadow)
+	}
+	out := r.now.last()
+	no := refusal{reason: out.Reason, label: out.Label}
+	switch out.Reason {
+	case proto.OK:
+		return out.Labels, no
+	case proto.RelabelDropped:
+		no.rule, no.credential = out.By, out == &r.now[0]
+	case proto.ValueRejected:
+		rules := p.set.Rules
+		if out == &r.now[0] {
+			rules = p.rules
+		}
+		no.found = rules.Names(1 << out.By)[0]
+	case proto.LabelsTooMany, proto.LabelValueTooLong:
+		no.byRules = true
+	}
+	return nil, no
+}
+
+// redactions counts what redaction changed.
+type redactions struct{ series, exemplars, metadata int }
+
+// note counts what rules did to a new series.
+func (req *request) note(rep *report) {
+	r := &req.ruling
+	if r.unsorted {
+		req.unsorted++
+	}
+	if rep == nil || !r.applied {
+		return
+	}
+	if change := rep.add(r); rep.shadow != nil {
+		req.changes[change]++
+	}
+	if r.now[0].Redacted|r.now[1].Redacted != 0 {
+		req.redacted.series++
+	}
+}
+
+// redactExemplars redacts the exemplars at the end of the frame, from ne on, of
+// series i.
+func (req *request) redactExemplars(i uint32, ne int) {
+	f, p, r := &req.frame, req.policy, &req.ruling
+	f.Exemplars = keep(f.Exemplars, ne, func(e *exemplar.Exemplar) bool {
+		ls, reason := p.rules.Exemplar(e.Labels, &r.scratch[0])
+		if reason == proto.OK {
+			ls, reason = p.set.Rules.Exemplar(ls, &r.scratch[1])
+		}
+		if reason != proto.OK {
+			req.rejected.Add(reason, proto.Counts{Exemplars: 1}, i, e.Ts, func() string {
+				return "a label of the exemplar has what must not be sent"
+			})
+			return false
+		}
+		if !labels.Equal(ls, e.Labels) {
+			req.redacted.exemplars++
+			e.Labels = ls
+		}
+		return true
+	})
+}
+
+// redactMetadata returns m as it may be stored, or false when it must not be. Of
+// a help text longer than most bytes only the beginning is looked at: in version 2
+// few bytes of references stand for many of them.
+func (req *request) redactMetadata(i uint32, m proto.Metadata, most int) (proto.Metadata, bool) {
+	const tail = 512 // what is longer than that is known by its beginning
+	p, r := req.policy, &req.ruling
+	long := len(m.Help) > most+tail
+	m.Help = cut(m.Help, most+tail)
+	r.seen += len(m.Family) + len(m.Help) + len(m.Unit)
+	was := m
+	m, reason := p.rules.Metadata(m, &r.scratch[0])
+	if reason == proto.OK {
+		m, reason = p.set.Rules.Metadata(m, &r.scratch[1])
+	}
+	if reason != proto.OK {
+		req.refuseMetadata(reason, i, "", func() string {
+			return "the metadata of a metric family has what must not be sent"
+		})
+		return m, false
+	}
+	if m != was {
+		req.redacted.metadata++
+	}
+	if long { // its end may be half of something
+		m.Help = cut(m.Help, max(0, len(m.Help)-tail))
+	}
+	return m, true
+}
+
+// nameOf returns the name under which series i is stored, a view.
+func (req *request) nameOf(i uint32) string {
+	ls, _ := req.admit(&req.series[i].Series)
+	for _, l := range ls {
+		if l.Name == model.MetricNameLabel {
+			return l.Value
+		}
+	}
+	return ""
+}
+
+const (
+	// maxSearched is how many labels of a series are looked at for people.
+	maxSearched = 10_000
+	// maxShown and maxShownBytes is what they are shown of it at most.
+	maxShown      = 64
+	maxShownBytes = 16 << 10 // of one value, before it is redacted
+)
+
+// shown returns the first labels of series i, its name before the others, as they
+// came and as far as they may be shown: to the sender, in the log. There are none
+// if they make no sense or are too many. They are views, valid until the next
+// call.
+func (req *request) shown(i uint32) []labels.Label {
+	s := &req.series[i].Series
+	if req.scan.LabelCount(s) > maxSearched {
+		return nil
+	}
+	ls, _ := req.scan.AppendLabels(req.labels[:0], s)
+	req.labels = ls
+	if i := slices.IndexFunc(ls, func(l labels.Label) bool { return l.Name == model.MetricNameLabel }); i > 0 {
+		ls[0], ls[i] = ls[i], ls[0]
+	}
+	ls = ls[:min(len(ls), maxShown)]
+	if req.policy.redacts() {
+		for i, l := range ls {
+			ls[i] = labels.Label{Name: req.policy.hide(cut(l.Name, maxShownBytes)), Value: req.policy.hide(cut(l.Value, maxShownBytes))}
+		}
+	}
+	return ls
+}
+
+// quoting is what a library says that quotes parts of the body.
+func (req *request) quoting(err error) string {
+	if req.policy.redacts() {
+		return "what is wrong is not shown, because it quotes the body, and the tenant redacts"
+	}
+	return cut(err.Error(), 300)
+}
