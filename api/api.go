@@ -152,6 +152,10 @@ type Deps struct {
 	// TenantStats describes the ingester's tenants, the largest first; for the admin
 	// listener. Its type is what is encoded as JSON.
 	TenantStats func() any
+	// RelabelReport says what relabel rules did to a tenant's new series, with
+	// examples of what shadow rules would change if asked for. Its type is what is
+	// encoded as JSON.
+	RelabelReport func(tenant string, examples bool) any
 	// Ready is nil while writes and reads can be served; reads are refused with
 	// its error otherwise.
 	Ready func() error

@@ -112,6 +112,7 @@ func (a *API) readRoutes(prefix string) []route {
 		{get, "/status/walreplay", operators, "progress at start, in tenants, for operators", a.statusOf(tenant.ScopeAdmin, a.replayStatus)},
 		{get, "/status/tsdb", readers, "series in memory, counted and ranked", a.read(unrestricted(a.statusTSDB))},
 		{get, "/status/tsdb/blocks", readers, "blocks on disk", a.read(unrestricted(a.statusBlocks))},
+		{get, "/status/relabel", readers, "what relabel rules did to new series, and what shadow rules would", a.read(unrestricted(a.statusRelabel))},
 		{get, "/user_limits", readers, "what holds for the tenant, and why", a.serve(a.ownLimits)},
 		{getAndPost, "/rejections", readers, "what was refused of the tenant's writes", a.read(unrestricted(a.refusals))},
 		{getAndPost, "/senders", readers, "who sends for the tenant", a.read(unrestricted(a.senders))},

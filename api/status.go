@@ -183,3 +183,11 @@ func (a *API) statusBlocks(_ context.Context, r *request) (answer, error) {
 		Blocks []tsdb.BlockMeta `json:"blocks"`
 	}{blocks}}}, nil
 }
+
+// statusRelabel says what rules did. Who may not read every series sees no
+// examples, which may be of any.
+func (a *API) statusRelabel(_ context.Context, r *request) (answer, error) {
+	return answer{data: object{struct {
+		Relabel any `json:"relabel"`
+	}{a.RelabelReport(r.who.Tenant, r.who.Readable == nil)}}}, nil
+}

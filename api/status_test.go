@@ -78,6 +78,14 @@ func TestStatusOfATenant(t *testing.T) {
 	}
 }
 
+func TestStatusRelabel(t *testing.T) {
+	s := newServer(t, noDBs)
+	w := s.do(t, "GET", "/api/v1/status/relabel", nil, tenant.Header, teamA)
+	require.Equal(t, http.StatusOK, w.Code, w.Body)
+	require.JSONEq(t, `{"status": "success", "data": {"relabel": {"tenant": "team-a", "examples": true}}}`, w.Body.String())
+	require.Equal(t, http.StatusUnauthorized, s.do(t, "GET", "/api/v1/status/relabel", nil, tenant.Header, "").Code)
+}
+
 func TestHead(t *testing.T) {
 	srv := httptest.NewServer(newServer(t))
 	defer srv.Close()

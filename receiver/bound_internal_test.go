@@ -100,7 +100,7 @@ func TestCredentials(t *testing.T) {
 		})
 	}
 	var credentials []string
-	for _, rep := range r.RulesReports("t") {
+	for _, rep := range r.RelabelReports("t", true) {
 		credentials = append(credentials, rep.Credential)
 		require.Equal(t, rep.Credential == "c" || rep.Credential == "d", rep.Own != nil)
 	}

@@ -62,10 +62,10 @@ func (rep *report) add(r *ruling) relabel.Change {
 	})
 }
 
-// RulesReport is what rules did to new series of a tenant since they are in force,
+// RelabelReport is what rules did to new series of a tenant since they are in force,
 // and what shadow rules would have changed. A series counts as new again when its
 // verdict was forgotten.
-type RulesReport struct {
+type RelabelReport struct {
 	Credential string              `json:"credential,omitempty"` // whose own rules come before the tenant's
 	Since      time.Time           `json:"since"`
 	Own        *relabel.Tally      `json:"credential_rules,omitempty"`
@@ -73,10 +73,11 @@ type RulesReport struct {
 	Shadow     *relabel.Comparison `json:"shadow,omitempty"`
 }
 
-// RulesReports returns a report for the tenant, and one for each of its credentials
-// that something is bound to, of those that sent since.
-func (r *Receiver) RulesReports(tenantID string) []RulesReport {
-	out := []RulesReport{}
+// RelabelReports returns a report for the tenant, and one for each of its
+// credentials that something is bound to, of those that sent since. Examples are
+// of any series.
+func (r *Receiver) RelabelReports(tenantID string, examples bool) []RelabelReport {
+	out := []RelabelReport{}
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	for key, a := range r.tenants {
@@ -87,18 +88,18 @@ func (r *Receiver) RulesReports(tenantID string) []RulesReport {
 		rep := a.report
 		a.mu.RUnlock()
 		if rep != nil {
-			out = append(out, rep.copy(key.credential))
+			out = append(out, rep.copy(key.credential, examples))
 		}
 	}
-	slices.SortFunc(out, func(a, b RulesReport) int { return cmp.Compare(a.Credential, b.Credential) })
+	slices.SortFunc(out, func(a, b RelabelReport) int { return cmp.Compare(a.Credential, b.Credential) })
 	return out
 }
 
 // copy returns what is counted so far.
-func (rep *report) copy(credential string) RulesReport {
+func (rep *report) copy(credential string, examples bool) RelabelReport {
 	rep.mu.Lock()
 	defer rep.mu.Unlock()
-	out := RulesReport{Credential: credential, Since: rep.since}
+	out := RelabelReport{Credential: credential, Since: rep.since}
 	if rep.policy.rules != nil {
 		t := rep.tally[0].Clone()
 		out.Own = &t
@@ -108,7 +109,7 @@ func (rep *report) copy(credential string) RulesReport {
 		out.Tenant = &t
 	}
 	if rep.shadow != nil {
-		out.Shadow = rep.shadow.Clone()
+		out.Shadow = rep.shadow.Clone(examples)
 	}
 	return out
 }

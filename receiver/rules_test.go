@@ -19,7 +19,6 @@ import (
 	"github.com/prometheus/prometheus/prompb"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/pmetric"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/weir-metrics/weir/ingester"
 	"github.com/weir-metrics/weir/proto"
@@ -29,9 +28,9 @@ import (
 )
 
 func compileRules(tb testing.TB, text string) *relabel.Rules {
-	var c relabel.Config
-	require.NoError(tb, yaml.Unmarshal([]byte(text), &c))
-	rules, errs := relabel.Compile(&c, []byte("a key of the test"), "rules")
+	c, errs := relabel.Read(strings.NewReader(text))
+	require.Empty(tb, errs)
+	rules, errs := relabel.Compile(c, []byte("a key of the test"), "rules")
 	require.Empty(tb, errs)
 	return rules
 }
@@ -261,8 +260,8 @@ func TestNewRules(t *testing.T) {
 	}
 }
 
-// TestRulesReport: what rules did, and what others would.
-func TestRulesReport(t *testing.T) {
+// TestRelabelReport: what rules did, and what others would.
+func TestRelabelReport(t *testing.T) {
 	s := newSetup(t, withRules(t, `
 metric_relabel_configs: [{source_labels: [__name__], regex: 'go_.*', action: drop}]
 redact: [{detector: email, action: mask}, {detector: ipv4, action: report}, {detector: jwt, action: reject}]
@@ -271,7 +270,7 @@ shadow:
   - {source_labels: [__name__], regex: 'process_.*', action: drop}
   - {source_labels: [__name__], regex: 'old', target_label: __name__, replacement: 'new'}
   redact: [{detector: email, action: mask}, {detector: uuid, action: mask}]`))
-	require.Empty(t, s.RulesReports(tenant.Anonymous))
+	require.Empty(t, s.RelabelReports(tenant.Anonymous, true))
 	now := time.Now().UnixMilli()
 	const uuid = "550e8400-e29b-41d4-a716-446655440000"
 	var all []series
@@ -287,7 +286,7 @@ shadow:
 	for range 3 { // known series are not counted again
 		s.send(proto.V2, marshal(proto.V2, all...))
 	}
-	reports := s.RulesReports(tenant.Anonymous)
+	reports := s.RelabelReports(tenant.Anonymous, true)
 	require.Len(t, reports, 1)
 	r := reports[0]
 	require.Nil(t, r.Own)
@@ -308,7 +307,10 @@ shadow:
 		require.NotContains(t, e.Then, "eyJ", "what is hidden now is hidden in examples")
 	}
 	require.Equal(t, map[string]int{"drop": 10, "rename": 1, "redact": 1, "store": 2, "same": 2}, s.counters(t, "weir_receiver_shadow_series_total"))
-	require.Empty(t, s.RulesReports("other"))
+	require.Empty(t, s.RelabelReports("other", true))
+	reports = s.RelabelReports(tenant.Anonymous, false)
+	require.Equal(t, 10, reports[0].Shadow.Changes["drop"].Series)
+	require.Empty(t, reports[0].Shadow.Changes["drop"].Examples)
 }
 
 // TestNothingRawIsKept plants a secret wherever a request has text, makes every

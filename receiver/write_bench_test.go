@@ -17,6 +17,7 @@ import (
 	"github.com/weir-metrics/weir/overload"
 	"github.com/weir-metrics/weir/proto"
 	"github.com/weir-metrics/weir/receiver"
+	"github.com/weir-metrics/weir/relabel"
 	"github.com/weir-metrics/weir/tenant"
 )
 
@@ -48,62 +49,115 @@ func startIngester(tb testing.TB, lim func(string) *tenant.Limits) *ingester.Ing
 	return ing
 }
 
+// tenRules are ten rules of relabelling and two detectors. They change nothing that
+// would make other series of those that benchmarks send.
+const tenRules = `
+metric_relabel_configs:
+- {source_labels: [__name__], regex: 'go_gc_.*|process_open_fds', action: drop}
+- {source_labels: [namespace], regex: 'kube-(.*)', target_label: system, replacement: '$1'}
+- {source_labels: [pod], regex: '(.+)-[a-z0-9]+-[a-z0-9]{5}', target_label: pod, replacement: '$0'}
+- {regex: 'endpoint_.*|metrics_path', action: labeldrop}
+- {source_labels: [job], target_label: job}
+- {source_labels: [cluster], target_label: cluster, regex: '([a-z]+-[a-z]+-[0-9]+)-(.*)', replacement: '$1-$2'}
+- {source_labels: [container], regex: POD, action: drop}
+- {source_labels: [image], regex: '(.*/[^:]+:.*)', target_label: image}
+- {source_labels: [node], action: lowercase, target_label: node}
+- {regex: 'label_(.+)', action: labelmap}
+redact:
+- {detector: email, action: hash}
+- {detector: card, action: mask}
+`
+
 // BenchmarkWrite measures a request of 2,000 series with 12 labels and one
-// sample each, of 100,000 series that are sent round and round.
+// sample each, of 100,000 series that are sent round and round, without rules and
+// with ten and two detectors.
 func BenchmarkWrite(b *testing.B) {
-	const total, perRequest = 100_000, 2_000
 	for _, v := range []proto.Version{proto.V1, proto.V2} {
 		for _, to := range []string{"discard", "tsdb"} {
-			b.Run(fmt.Sprintf("version=%s/to=%s", v, to), func(b *testing.B) {
-				var ing receiver.Ingester = discard{}
-				if to == "tsdb" {
-					ing = startIngester(b, defaultLimits())
-				}
-				r := receiver.New(receiver.DefaultConfig(), receiver.Deps{
-					Ingester: ing, Tenants: tenant.NewDirectory(tenant.ModeNone, tenant.DefaultSettings()), Settings: settingsOf(defaultLimits(), nil),
-					Budget: overload.New(overload.DefaultConfig(), slog.New(slog.DiscardHandler), prometheus.NewRegistry()).Writes,
-					Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(),
+			for _, rules := range []string{"none", "ten"} {
+				b.Run(fmt.Sprintf("version=%s/to=%s/rules=%s", v, to, rules), func(b *testing.B) {
+					var ing receiver.Ingester = discard{}
+					if to == "tsdb" {
+						ing = startIngester(b, defaultLimits())
+					}
+					benchmarkKnown(b, v, newBenchmark(b, v, ing, rules))
 				})
-				start := time.Now().Add(-time.Hour).UnixMilli()
-				round := 0
-				send := func(part int, body []byte) {
-					hr := httptest.NewRequest(http.MethodPost, "/api/v1/push", bytes.NewReader(body))
-					hr.Header.Set("Content-Type", contentType(v))
-					hr.Header.Set("Content-Encoding", "snappy")
-					w := httptest.NewRecorder()
-					r.ServeHTTP(w, hr)
-					if w.Code != http.StatusNoContent {
-						b.Fatal(part, w.Code, w.Body.String())
-					}
-				}
-				bodies := func() [][]byte {
-					var out [][]byte
-					for p := 0; p < total; p += perRequest {
-						out = append(out, encode(v, p, perRequest, start+int64(round)*1000))
-					}
-					round++
-					return out
-				}
-				for p, body := range bodies() {
-					send(p, body)
-				}
-				b.ReportAllocs()
-				b.ResetTimer()
-				for n := 0; n < b.N; {
-					b.StopTimer()
-					bs := bodies()
-					b.StartTimer()
-					for p, body := range bs {
-						if n++; n > b.N {
-							break
-						}
-						send(p, body)
-					}
-				}
-				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/perRequest, "ns/sample")
-			})
+			}
 		}
 	}
+}
+
+// BenchmarkNewSeries measures the same when every series is new to the receiver.
+func BenchmarkNewSeries(b *testing.B) {
+	const perRequest = 2_000
+	for _, rules := range []string{"none", "ten"} {
+		b.Run("rules="+rules, func(b *testing.B) {
+			ts := time.Now().UnixMilli()
+			body := encode(proto.V1, 0, perRequest, ts)
+			b.ReportAllocs()
+			for b.Loop() {
+				b.StopTimer()
+				send := newBenchmark(b, proto.V1, discard{}, rules)
+				b.StartTimer()
+				send(body)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/perRequest, "ns/series")
+		})
+	}
+}
+
+// newBenchmark returns what sends a request to a new receiver.
+func newBenchmark(b *testing.B, v proto.Version, ing receiver.Ingester, rules string) (send func(body []byte)) {
+	var compiled *relabel.Rules
+	if rules == "ten" {
+		compiled = compileRules(b, tenRules)
+	}
+	r := receiver.New(receiver.DefaultConfig(), receiver.Deps{
+		Ingester: ing, Tenants: tenant.NewDirectory(tenant.ModeNone, tenant.DefaultSettings()), Settings: settingsOf(defaultLimits(), compiled),
+		Budget: overload.New(overload.DefaultConfig(), slog.New(slog.DiscardHandler), prometheus.NewRegistry()).Writes,
+		Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(),
+	})
+	return func(body []byte) {
+		hr := httptest.NewRequest(http.MethodPost, "/api/v1/push", bytes.NewReader(body))
+		hr.Header.Set("Content-Type", contentType(v))
+		hr.Header.Set("Content-Encoding", "snappy")
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, hr)
+		if w.Code != http.StatusNoContent {
+			b.Fatal(w.Code, w.Body.String())
+		}
+	}
+}
+
+func benchmarkKnown(b *testing.B, v proto.Version, send func([]byte)) {
+	const total, perRequest = 100_000, 2_000
+	start := time.Now().Add(-time.Hour).UnixMilli()
+	round := 0
+	bodies := func() [][]byte {
+		var out [][]byte
+		for p := 0; p < total; p += perRequest {
+			out = append(out, encode(v, p, perRequest, start+int64(round)*1000))
+		}
+		round++
+		return out
+	}
+	for _, body := range bodies() {
+		send(body)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for n := 0; n < b.N; {
+		b.StopTimer()
+		bs := bodies()
+		b.StartTimer()
+		for _, body := range bs {
+			if n++; n > b.N {
+				break
+			}
+			send(body)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/perRequest, "ns/sample")
 }
 
 // BenchmarkOTLP measures a request of 2,000 data points with 10 attributes, as

@@ -1,13 +1,16 @@
 package relabel
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/prometheus/common/model"
 	promrelabel "github.com/prometheus/prometheus/model/relabel"
+	"go.yaml.in/yaml/v3"
 )
 
 // What rules may have. Each costs time for every new series.
@@ -20,6 +23,30 @@ const (
 	leastKeyBytes  = 16
 	maxNameOfMatch = 32 // bytes, in every redacted value
 )
+
+// Read reads a Config from YAML, strictly. It returns everything that is wrong with
+// the YAML; whether the rules are right, Compile says.
+func Read(src io.Reader) (*Config, []error) {
+	c := new(Config)
+	dec := yaml.NewDecoder(src)
+	dec.KnownFields(true)
+	err := dec.Decode(c)
+	var wrong *yaml.TypeError
+	switch {
+	case errors.As(err, &wrong):
+		var errs []error
+		for _, text := range wrong.Errors {
+			errs = append(errs, errors.New(text))
+		}
+		return nil, errs
+	case err != nil && !errors.Is(err, io.EOF): // an empty file has no rules
+		return nil, []error{err}
+	}
+	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return nil, []error{errors.New("there is a second YAML document; only one is read")}
+	}
+	return c, nil
+}
 
 // Compile makes Rules of c, or says everything that is wrong with it, each error
 // with its path below prefix. Tests that fail are errors. key is what hashes are

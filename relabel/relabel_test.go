@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -29,13 +28,9 @@ func compile(tb require.TestingT, text string) *Rules {
 }
 
 func parse(tb require.TestingT, text string) *Config {
-	var c Config
-	dec := yaml.NewDecoder(strings.NewReader(text))
-	dec.KnownFields(true)
-	if err := dec.Decode(&c); !errors.Is(err, io.EOF) { // of no rules
-		require.NoError(tb, err)
-	}
-	return &c
+	c, errs := Read(strings.NewReader(text))
+	require.Empty(tb, errs)
+	return c
 }
 
 // series parses labels as PromQL spells them.
@@ -413,6 +408,28 @@ shadow:
 		require.ErrorContains(t, errs[i], want)
 	}
 	require.Len(t, errs, 20)
+}
+
+func TestRead(t *testing.T) {
+	for _, c := range []struct{ name, text, want string }{
+		{"nothing", "", ""},
+		{"a comment", "# none\n", ""},
+		{"rules", "drop_labels: [a]\nshadow: {drop_labels: [b]}", ""},
+		{"a defaulted rule", "metric_relabel_configs: [{target_label: a, regex: , separator: }]", ""},
+		{"no YAML", "a: b: c", "mapping values are not allowed"},
+		{"unknown keys", "drop_label: [a]\nmetric_relabel_configs: [{target: x}]\n", "line 1: field drop_label not found in type relabel.Config\nline 2: field target not found in type relabel.Rule"},
+		{"another type", "drop_labels: 7", "cannot unmarshal"},
+		{"two documents", "drop_labels: [a]\n---\ndrop_labels: [b]\n", "second YAML document"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, errs := Read(strings.NewReader(c.text))
+			if c.want == "" {
+				require.Empty(t, errs)
+				return
+			}
+			require.ErrorContains(t, errors.Join(errs...), c.want)
+		})
+	}
 }
 
 func TestTooMany(t *testing.T) {

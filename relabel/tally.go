@@ -157,7 +157,7 @@ type Comparison struct {
 // Examples are series that one change would come to, a few of them.
 type Examples struct {
 	Series   int       `json:"series"`
-	Examples []Example `json:"examples"`
+	Examples []Example `json:"examples,omitempty"`
 }
 
 // Example is a series as it is stored, and as it would be.
@@ -191,11 +191,14 @@ func (c *Comparison) Add(now, then *Outcome, hide func(string) string) Change {
 	return change
 }
 
-// Clone returns a copy.
-func (c *Comparison) Clone() *Comparison {
+// Clone returns a copy, with its examples or without.
+func (c *Comparison) Clone(examples bool) *Comparison {
 	out := &Comparison{Tally: c.Tally.Clone(), Changes: make(map[string]*Examples, len(c.Changes))}
 	for change, of := range c.Changes {
-		out.Changes[change] = &Examples{Series: of.Series, Examples: slices.Clone(of.Examples)}
+		out.Changes[change] = &Examples{Series: of.Series}
+		if examples {
+			out.Changes[change].Examples = slices.Clone(of.Examples)
+		}
 	}
 	return out
 }

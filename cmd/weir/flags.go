@@ -29,7 +29,12 @@ type cli struct {
 		Print struct{} `cmd:"" help:"Print the configuration that would run."`
 	} `cmd:"" help:"Look at the configuration."`
 	Explain explainFlags `cmd:"" help:"Say why samples are missing, by asking a weir that runs."`
-	Version struct{}     `cmd:"" help:"Print the version."`
+	Rules   struct {
+		Test struct {
+			Files []string `arg:"" name:"file" help:"YAML with metric_relabel_configs, redact, tests ... as a tenant has them."`
+		} `cmd:"" help:"Run the tests in files of relabel rules."`
+	} `cmd:"" help:"Look at relabel rules."`
+	Version struct{} `cmd:"" help:"Print the version."`
 
 	tenantCommands
 }

@@ -12,6 +12,7 @@
 //	tenants.go      commands that look at the tenants file, and edit it
 //	explain.go      a command that asks a weir that runs; client.go speaks to it
 //	selfmetrics.go  our own metrics, through the write path
+//	rulestest.go    the tests of relabel rules
 package main
 
 import (
@@ -63,6 +64,8 @@ func run(ctx context.Context, args []string, getenv func(string) (string, bool),
 			return fail(1, err)
 		}
 		return 0
+	case "rules test":
+		return testRules(flags.Rules.Test.Files, stdout)
 	}
 
 	assignments, err := flags.assignments()

@@ -122,6 +122,9 @@ func newComponents(ctx context.Context, cfg Config, tenants *tenant.Directory, s
 		BuildInfo:   buildInfo(),
 		Settings:    settings,
 		TenantStats: func() any { return ing.Tenants() },
+		RelabelReport: func(tenant string, examples bool) any {
+			return recv.RelabelReports(tenant, examples)
+		},
 	})
 	return components{guard, ing, recv, surface}
 }
