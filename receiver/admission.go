@@ -205,6 +205,7 @@ func keyOf(who *tenant.Identity) admissionsKey {
 // passed under another policy are dropped as a whole.
 type admissions struct {
 	seed       uint64 // of the tenant's hashes
+	key        []byte // of the hashes that redaction makes
 	maxEntries int    // of one generation
 
 	mu       sync.RWMutex
@@ -213,8 +214,8 @@ type admissions struct {
 	report   *report     // guarded by mu; of the rules of policy, nil when it has none
 }
 
-func newAdmissions(seed uint64, maxEntries int) *admissions {
-	return &admissions{seed: seed, maxEntries: maxEntries, cur: new(generation), old: new(generation)}
+func newAdmissions(seed uint64, key []byte, maxEntries int) *admissions {
+	return &admissions{seed: seed, key: key, maxEntries: maxEntries, cur: new(generation), old: new(generation)}
 }
 
 // under makes p the policy in force. Verdicts of other policies are forgotten.

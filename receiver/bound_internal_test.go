@@ -32,7 +32,7 @@ func (n *newest) Write(_ context.Context, _ string, f *proto.Frame, reply *proto
 // then the tenant's. Each credential has verdicts of its own.
 func TestCredentials(t *testing.T) {
 	compile := func(c relabel.Config) *relabel.Rules {
-		r, errs := relabel.Compile(&c, nil, "")
+		r, errs := relabel.Compile(&c, "")
 		require.Empty(t, errs)
 		return r
 	}

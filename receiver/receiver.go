@@ -31,6 +31,7 @@ import (
 	"github.com/weir-metrics/weir/ledger"
 	"github.com/weir-metrics/weir/overload"
 	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/relabel"
 	"github.com/weir-metrics/weir/tenant"
 )
 
@@ -110,6 +111,7 @@ type Deps struct {
 	Usage    *tenant.Usage                        // nil: what each tenant sends is counted nowhere
 	Ledger   *ledger.Ledger                       // nil: what was refused is remembered nowhere
 	Budget   *overload.Budget                     // nil: any number of requests of any size at once
+	Secret   []byte                               // what keys of hashes are derived from, so that nobody can try values
 	Logger   *slog.Logger
 	Registry prometheus.Registerer
 }
@@ -197,7 +199,7 @@ func (r *Receiver) admissionsOf(who *tenant.Identity) *admissions {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if a = r.tenants[key]; a == nil {
-		a = newAdmissions(proto.TenantSeed(r.secret, who.Tenant), r.cfg.AdmissionEntries)
+		a = newAdmissions(proto.TenantSeed(r.secret, who.Tenant), relabel.TenantKey(r.Secret, who.Tenant), r.cfg.AdmissionEntries)
 		r.tenants[key] = a
 	}
 	return a

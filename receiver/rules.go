@@ -58,6 +58,13 @@ type ruling struct {
 	scratch, shadow [2]relabel.Scratch
 }
 
+// hashWith sets the key of the hashes that redaction makes.
+func (r *ruling) hashWith(key []byte) {
+	for i := range r.scratch {
+		r.scratch[i].Key, r.shadow[i].Key = key, key
+	}
+}
+
 // apply applies rules one after the other.
 func (o *outcomes) apply(credential, tenant *relabel.Rules, ls []labels.Label, maxValueBytes int, s *[2]relabel.Scratch) {
 	*o = outcomes{}

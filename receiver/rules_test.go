@@ -30,7 +30,7 @@ import (
 func compileRules(tb testing.TB, text string) *relabel.Rules {
 	c, errs := relabel.Read(strings.NewReader(text))
 	require.Empty(tb, errs)
-	rules, errs := relabel.Compile(c, []byte("a key of the test"), "rules")
+	rules, errs := relabel.Compile(c, "rules")
 	require.Empty(tb, errs)
 	return rules
 }
@@ -196,6 +196,23 @@ redact: [{detector: email, action: mask}, {detector: uuid, action: drop}, {detec
 		require.NotContains(t, rec.metadata[0].Help, "some")
 		require.Contains(t, rec.metadata[0].Help, "[email] [email]")
 	})
+}
+
+// TestHashesOfTenants: a value has one hash in one tenant, of every receiver with
+// the same secret.
+func TestHashesOfTenants(t *testing.T) {
+	hashed := func(secret, tenantID string) string {
+		s := newSetup(t, withRules(t, `redact: [{detector: email, action: hash}]`), func(s *setup) { s.mode, s.secret = tenant.ModeHeader, []byte(secret) })
+		hr, rec := record(newRequest(proto.V1, marshal(proto.V1, series{labels: pairs("__name__", "up", "a", "x@example.com"), floats: []proto.Float{{T: time.Now().UnixMilli()}}})))
+		hr.Header.Set(tenant.Header, tenantID)
+		require.Equal(t, http.StatusNoContent, s.serve(hr).Code)
+		value := rec.series[0].labels.Get("a")
+		require.Regexp(t, `^\[email:[a-p]{16}\]$`, value)
+		return value
+	}
+	require.Equal(t, hashed("secret", "one"), hashed("secret", "one"))
+	require.NotEqual(t, hashed("secret", "one"), hashed("secret", "other"))
+	require.NotEqual(t, hashed("secret", "one"), hashed("another", "one"))
 }
 
 // TestMergedSeries: series that rules make one are one, whose samples are as if it

@@ -44,7 +44,8 @@ type setup struct {
 	cfg    receiver.Config
 	mode   tenant.Mode
 	limits func(string) *tenant.Limits
-	rules  *relabel.Rules    // of every tenant
+	rules  *relabel.Rules // of every tenant
+	secret []byte
 	ing    receiver.Ingester // default: memory
 	memory *memory
 	budget *overload.Budget
@@ -66,7 +67,7 @@ func newSetup(tb testing.TB, change ...func(*setup)) *setup {
 	}
 	require.Empty(tb, s.cfg.Validate("receiver"))
 	s.Receiver = receiver.New(s.cfg, receiver.Deps{
-		Ingester: s.ing, Tenants: tenant.NewDirectory(s.mode, tenant.DefaultSettings()), Settings: settingsOf(s.limits, s.rules), Ledger: s.ledger, Budget: s.budget,
+		Ingester: s.ing, Tenants: tenant.NewDirectory(s.mode, tenant.DefaultSettings()), Settings: settingsOf(s.limits, s.rules), Ledger: s.ledger, Budget: s.budget, Secret: s.secret,
 		Logger: slog.New(slog.NewTextHandler(s.log, nil)), Registry: s.reg,
 	})
 	return s

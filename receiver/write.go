@@ -127,6 +127,7 @@ func (req *request) release() {
 func (r *Receiver) write(ctx context.Context, v proto.Version, req *request, maxSeries int) error {
 	adm := r.admissionsOf(&req.who)
 	adm.under(req.policy)
+	req.ruling.hashWith(adm.key)
 	if err := req.scan.Reset(v, req.decoded, adm.seed, r.cfg.MaxSymbols); err != nil {
 		return err
 	}

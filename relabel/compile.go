@@ -48,20 +48,22 @@ func Read(src io.Reader) (*Config, []error) {
 	return c, nil
 }
 
-// Compile makes Rules of c, or says everything that is wrong with it, each error
-// with its path below prefix. Tests that fail are errors. key is what hashes are
-// made with unless c has one, see TenantKey.
-func Compile(c *Config, key []byte, prefix string) (*Rules, []error) {
+// Compile makes Rules of c, nil when there are none, or says everything that is
+// wrong with it, each error with its path below prefix. Tests that fail are errors.
+func Compile(c *Config, prefix string) (*Rules, []error) {
 	k := &compiler{}
-	rules := k.rules(c, key, prefix)
+	rules := k.rules(c, prefix)
 	if c.Shadow != nil {
 		if c.Shadow.Shadow != nil {
 			k.errorf(at(prefix, "shadow.shadow"), "must not be set: shadow rules have none of their own")
 		}
-		rules.shadow = k.rules(c.Shadow, key, at(prefix, "shadow"))
+		rules.shadow = k.rules(c.Shadow, at(prefix, "shadow"))
 	}
-	if len(k.errs) > 0 {
+	switch {
+	case len(k.errs) > 0:
 		return nil, k.errs
+	case rules.empty() && rules.shadow == nil:
+		return nil, nil
 	}
 	return rules, nil
 }
@@ -69,8 +71,13 @@ func Compile(c *Config, key []byte, prefix string) (*Rules, []error) {
 // Validate reports every violation, each with its path below prefix, the value
 // and the rule.
 func (c *Config) Validate(prefix string) []error {
-	_, errs := Compile(c, nil, prefix)
+	_, errs := Compile(c, prefix)
 	return errs
+}
+
+// empty reports whether the rules change nothing.
+func (r *Rules) empty() bool {
+	return len(r.steps) == 0 && len(r.drop) == 0 && len(r.redact) == 0 && r.long == LongReject
 }
 
 // compiler collects errors.
@@ -96,9 +103,9 @@ func at(prefix, name string) string {
 }
 
 // rules compiles c without its shadow. Its tests are run when all of it is right.
-func (k *compiler) rules(c *Config, key []byte, prefix string) *Rules {
+func (k *compiler) rules(c *Config, prefix string) *Rules {
 	before := len(k.errs)
-	r := &Rules{drop: slices.Sorted(slices.Values(c.DropLabels)), long: c.LongValues, key: key}
+	r := &Rules{drop: slices.Sorted(slices.Values(c.DropLabels)), long: c.LongValues}
 	k.atMost(at(prefix, "metric_relabel_configs"), len(c.MetricRelabel), maxRules)
 	for i := range c.MetricRelabel {
 		k.step(r, &c.MetricRelabel[i], fmt.Sprintf("%s[%d]", at(prefix, "metric_relabel_configs"), i))

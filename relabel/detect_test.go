@@ -203,7 +203,7 @@ func everything(tb testing.TB, action Action) *Rules {
 	for _, d := range slices.Sorted(maps.Keys(detectors)) {
 		c.Redact = append(c.Redact, Redaction{Detector: d, Action: action})
 	}
-	r, errs := Compile(&c, []byte("key"), "")
+	r, errs := Compile(&c, "")
 	require.Empty(tb, errs)
 	return r
 }

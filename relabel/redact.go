@@ -120,12 +120,21 @@ func (r *Rules) redactValue(name, value string, s *Scratch) (redacted string, fo
 	if f == dropLabel {
 		return "", found, f, 0
 	}
-	return r.replace(value, s.spans), found, none, 0
+	key := r.key
+	if key == nil {
+		key = s.Key
+	}
+	return r.replace(value, s.spans, func(d *redaction, what string) string {
+		if d.action == Hash {
+			return "[" + d.name + ":" + hashLetters(key, what) + "]"
+		}
+		return "[" + d.name + "]"
+	}), found, none, 0
 }
 
-// replace puts something in place of each span. Those that overlap are one, for
+// replace puts what by says in place of each span. Those that overlap are one, for
 // the redaction that comes first.
-func (r *Rules) replace(value string, spans []span) string {
+func (r *Rules) replace(value string, spans []span, by func(d *redaction, what string) string) string {
 	if len(spans) == 0 {
 		return value
 	}
@@ -138,12 +147,7 @@ func (r *Rules) replace(value string, spans []span) string {
 			one.to, one.by = max(one.to, spans[0].to), min(one.by, spans[0].by)
 		}
 		out.WriteString(value[at:one.from])
-		d := &r.redact[one.by]
-		out.WriteString("[" + d.name)
-		if d.action == Hash {
-			out.WriteString(":" + hashLetters(r.key, value[one.from:one.to]))
-		}
-		out.WriteByte(']')
+		out.WriteString(by(&r.redact[one.by], value[one.from:one.to]))
 		at = one.to
 	}
 	out.WriteString(value[at:])
@@ -240,7 +244,7 @@ func (r *Rules) Hide(text string) string {
 			d.find(text, func(from, to int) { spans = append(spans, span{from, to, i}) })
 		}
 	}
-	return r.replace(text, spans)
+	return r.replace(text, spans, func(d *redaction, _ string) string { return "[" + d.name + "]" })
 }
 
 // Names returns how the redactions in set are called, in their order.

@@ -37,7 +37,7 @@ type Config struct {
 	DropLabels    []string    `yaml:"drop_labels,omitempty"` // names
 	Redact        []Redaction `yaml:"redact,omitempty"`
 	LongValues    LongValues  `yaml:"long_values,omitempty"`
-	HashKey       Secret      `yaml:"hash_key,omitempty"` // of redaction by hash; none: derived from a secret of the server
+	HashKey       Secret      `yaml:"hash_key,omitempty"` // of redaction by hash; none: one that the server has for the tenant
 	Tests         []Test      `yaml:"tests,omitempty"`
 	// Shadow are rules that change nothing: it is counted what they would change.
 	Shadow *Config `yaml:"shadow,omitempty"`
@@ -94,7 +94,7 @@ type Rules struct {
 	drop   []string // sorted
 	redact []redaction
 	long   LongValues
-	key    []byte
+	key    []byte // of hashes; nil: Scratch.Key
 	shadow *Rules
 }
 
@@ -128,6 +128,9 @@ type Found struct {
 
 // Scratch is the working memory of Apply, for one goroutine.
 type Scratch struct {
+	// Key is what hashes are made with unless the rules have a key, see TenantKey.
+	Key []byte
+
 	scratch labels.ScratchBuilder
 	base    labels.Labels
 	builder *labels.Builder

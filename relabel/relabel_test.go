@@ -22,7 +22,7 @@ import (
 
 // compile compiles YAML that is right.
 func compile(tb require.TestingT, text string) *Rules {
-	r, errs := Compile(parse(tb, text), []byte("key"), "")
+	r, errs := Compile(parse(tb, text), "")
 	require.Empty(tb, errs)
 	return r
 }
@@ -47,7 +47,7 @@ func slice(ls labels.Labels) (out []labels.Label) {
 
 // apply returns the outcome as text.
 func apply(tb require.TestingT, r *Rules, text string, maxValueBytes int) string {
-	out := r.Apply(series(tb, text), maxValueBytes, new(Scratch))
+	out := r.Apply(series(tb, text), maxValueBytes, &Scratch{Key: []byte("key")})
 	if out.Reason != proto.OK {
 		return out.Reason.ID()
 	}
@@ -137,15 +137,17 @@ func TestShortenedStayDistinct(t *testing.T) {
 // key nobody can tell.
 func TestHashes(t *testing.T) {
 	masked := func(key []byte, value string) string {
-		r, errs := Compile(parse(t, "redact: [{detector: email, action: hash}]"), key, "")
-		require.Empty(t, errs)
-		return r.Apply([]labels.Label{{Name: "a", Value: value}}, 4096, new(Scratch)).Labels[0].Value
+		r := compile(t, "redact: [{detector: email, action: hash}]")
+		return r.Apply([]labels.Label{{Name: "a", Value: value}}, 4096, &Scratch{Key: key}).Labels[0].Value
 	}
 	one, other := TenantKey([]byte("secret"), "one"), TenantKey([]byte("secret"), "other")
 	require.Equal(t, masked(one, "x@example.com"), masked(one, "x@example.com"))
 	require.NotEqual(t, masked(one, "x@example.com"), masked(one, "y@example.com"))
 	require.NotEqual(t, masked(one, "x@example.com"), masked(other, "x@example.com"))
 	require.NotEqual(t, masked(one, "x@example.com"), masked(TenantKey([]byte("another"), "one"), "x@example.com"))
+	own := compile(t, "redact: [{detector: email, action: hash}]\nhash_key: 0123456789abcdef")
+	got := own.Apply([]labels.Label{{Name: "a", Value: "x@example.com"}}, 4096, &Scratch{Key: one}).Labels[0].Value
+	require.Equal(t, masked([]byte("0123456789abcdef"), "x@example.com"), got)
 	seen := map[string]bool{}
 	for i := range 100_000 {
 		h := hashLetters(one, fmt.Sprint(i))
@@ -229,7 +231,7 @@ func TestSameAsPrometheus(t *testing.T) {
 		for range rapid.IntRange(1, 10).Draw(t, "rules") {
 			rule := randomRule(t, name)
 			their, err := asPrometheus(rule)
-			_, errs := Compile(&Config{MetricRelabel: []Rule{rule}}, nil, "")
+			_, errs := Compile(&Config{MetricRelabel: []Rule{rule}}, "")
 			require.Equal(t, err != nil, len(errs) > 0, "%+v\nPrometheus: %v\nweir: %v", rule, err, errs)
 			if err != nil {
 				refused++
@@ -237,7 +239,7 @@ func TestSameAsPrometheus(t *testing.T) {
 			}
 			rules.MetricRelabel, theirs = append(rules.MetricRelabel, rule), append(theirs, their)
 		}
-		ours, errs := Compile(&rules, nil, "")
+		ours, errs := Compile(&rules, "")
 		require.Empty(t, errs)
 		scratch := new(Scratch)
 		for range 20 {
@@ -381,7 +383,7 @@ tests: [{series: 'up', expect: dropped}]
 shadow:
   long_values: shrink
   shadow: {}
-`), nil, "tenants.a.rules")
+`), "tenants.a.rules")
 	for i, want := range []string{
 		"tenants.a.rules.metric_relabel_configs[0].action: \"nonsense\"",
 		"tenants.a.rules.metric_relabel_configs[1].regex: \"(\": error parsing regexp",

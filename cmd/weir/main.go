@@ -13,6 +13,7 @@
 //	explain.go      a command that asks a weir that runs; client.go speaks to it
 //	selfmetrics.go  our own metrics, through the write path
 //	rulestest.go    the tests of relabel rules
+//	secret.go       what keys of hashes are derived from
 package main
 
 import (

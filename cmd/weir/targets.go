@@ -60,7 +60,10 @@ func runAll(ctx context.Context, cfg Config, flags map[string]string, log *log, 
 	if err := tenants.Follow(cfg.Tenants, log.component("tenants"), reg); err != nil {
 		return err
 	}
-	c := newComponents(ctx, cfg, tenants, settings, spans, log, reg)
+	c, err := newComponents(ctx, cfg, tenants, settings, spans, log, reg)
+	if err != nil {
+		return err
+	}
 	self := newSelfMetrics(cfg.SelfMetrics, instance, reg, log.component("self metrics"), c.receiver.WriteV2)
 	servers, err := newServers(cfg.HTTP, listener, c.api, log, reg)
 	if err != nil {
@@ -89,7 +92,11 @@ type components struct {
 	api      *api.API
 }
 
-func newComponents(ctx context.Context, cfg Config, tenants *tenant.Directory, settings api.Settings, spans *tracer, log *log, reg *prometheus.Registry) components {
+func newComponents(ctx context.Context, cfg Config, tenants *tenant.Directory, settings api.Settings, spans *tracer, log *log, reg *prometheus.Registry) (components, error) {
+	secret, err := loadSecret(cfg.DataDir)
+	if err != nil {
+		return components{}, err
+	}
 	guard := overload.New(cfg.Overload, log.component("overload"), reg)
 	ing := ingester.New(cfg.Ingester, ingester.Deps{
 		Dir: filepath.Join(cfg.DataDir, "tsdb"), Limits: tenants.Limits, Logger: log.component("ingester"), Registry: reg,
@@ -97,7 +104,7 @@ func newComponents(ctx context.Context, cfg Config, tenants *tenant.Directory, s
 	usage := tenant.NewUsage(ing.ActiveSeries, reg)
 	refusals := ledger.New(reg)
 	recv := receiver.New(cfg.Receiver, receiver.Deps{
-		Ingester: ing, Tenants: tenants, Settings: tenants.Settings, Usage: usage, Ledger: refusals, Budget: guard.Writes,
+		Ingester: ing, Tenants: tenants, Settings: tenants.Settings, Usage: usage, Ledger: refusals, Budget: guard.Writes, Secret: secret,
 		Logger: log.component("receiver"), Registry: reg,
 	})
 	surface := api.New(cfg.Query, api.Deps{
@@ -126,7 +133,7 @@ func newComponents(ctx context.Context, cfg Config, tenants *tenant.Directory, s
 			return recv.RelabelReports(tenant, examples)
 		},
 	})
-	return components{guard, ing, recv, surface}
+	return components{guard, ing, recv, surface}, nil
 }
 
 // newServers returns the server of listener and, where there is to be one, that of
