@@ -16,13 +16,14 @@ import (
 )
 
 // TestAllocations: a request of known series takes no memory per sample, only a
-// little for itself, whatever its size.
+// little for itself, whatever its size, and no more under rules.
 func TestAllocations(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // it would empty the pools
 	for _, v := range versions {
-		for _, n := range []int{1, 100, 2000} {
-			t.Run(fmt.Sprintf("version=%s/series=%d", v, n), func(t *testing.T) {
-				s := newSetup(t, bounded(100, 1<<30), func(s *setup) { s.ing = discard{} })
+		for i, n := range []int{1, 100, 2000, 2000} {
+			rules := []string{"", "", "", tenRules}[i]
+			t.Run(fmt.Sprintf("version=%s/series=%d/rules=%t", v, n, rules != ""), func(t *testing.T) {
+				s := newSetup(t, bounded(100, 1<<30), withRules(t, rules), func(s *setup) { s.ing = discard{} })
 				body := encode(v, 0, n, time.Now().UnixMilli())
 				hr := newRequest(v, nil)
 				hr.Header.Set(tenant.Header, "a")

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -432,6 +433,18 @@ func TestRead(t *testing.T) {
 			require.ErrorContains(t, errors.Join(errs...), c.want)
 		})
 	}
+}
+
+// TestManual: the rules in the manual are right, and do what their tests say.
+func TestManual(t *testing.T) {
+	manual, err := os.ReadFile("../docs/operations.md")
+	require.NoError(t, err)
+	_, text, _ := strings.Cut(string(manual), "\n## Rules\n")
+	_, text, _ = strings.Cut(text, "```yaml\n")
+	text, _, _ = strings.Cut(text, "```")
+	c := parse(t, strings.Replace(text, "5f0c7b…", "5f0c7b5f0c7b5f0c7b", 1))
+	require.Len(t, c.Tests, 2)
+	require.Empty(t, c.Validate("rules"))
 }
 
 func TestTooMany(t *testing.T) {
