@@ -158,7 +158,7 @@ func TestDetectorsInContext(t *testing.T) {
 			}
 			for _, b := range before {
 				for _, a := range after {
-					if d == "email" && (strings.ContainsAny(b, "\xff-") || strings.ContainsAny(a, "\xff")) {
+					if d == "email" && (b == "-" || b == "\xff" || a == "\xff") {
 						continue // belong to the address
 					}
 					value := b + what + a
