@@ -116,12 +116,15 @@ func findEmail(value string, found func(from, to int)) {
 		default:
 			continue
 		}
+		to := domain(value, after)
+		if to < 0 {
+			continue // before from is looked for: an escaped at sign may stand in a local part
+		}
 		from := i
 		for from > end && isLocal(value[from-1]) {
 			from--
 		}
-		to := domain(value, after)
-		if from == i || to < 0 {
+		if from == i {
 			continue
 		}
 		found(from, to)

@@ -5,10 +5,13 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 )
 
@@ -98,7 +101,7 @@ func TestDetectorsOnNoise(t *testing.T) {
 		return string(b)
 	}
 	const digits, hex, base32 = "0123456789", "0123456789abcdef", "abcdefghijklmnopqrstuvwxyz234567"
-	const n = 100_000
+	const n = 50_000
 	for _, c := range []struct {
 		name string
 		make func() string
@@ -172,6 +175,32 @@ func TestDetectorsInContext(t *testing.T) {
 		}
 	}
 	require.Greater(t, checked, 10_000)
+}
+
+// TestDetectorsAreLinear: no value takes more than its length, whoever made it.
+func TestDetectorsAreLinear(t *testing.T) {
+	all := maps.Clone(detectors)
+	all["regex"] = findRegex(regexp.MustCompile(`z(.*y)?`))
+	for _, text := range []string{
+		"%40", "%40a.", "a@", "@a.b", "a.", "a@1.", "1:", "::", ":", "1.", "f:f:", "1234 ", "4111-", "4", "-", "_", "ey-", "ey-.", "eyJ.", "ew_ey.",
+		"eyJhbGciOiJub25lIn0-", "AKIA", "ghp_", "glpat-", "-----BEGIN ", "-----BEGIN PRIVATE KEY-----", "ATATT3", "0000-", "00000000-", "z", "é",
+	} {
+		value := strings.Repeat(text, 256<<10/len(text))
+		for d := range all {
+			start := time.Now()
+			for _, v := range []string{value, value + ".x", "x@" + value} {
+				all[d].find(v, func(int, int) {})
+			}
+			require.Less(t, time.Since(start), 5*time.Second, "%s of %q", d, text)
+		}
+	}
+}
+
+// TestManyMatches: behind the last match that is looked for, all is hidden.
+func TestManyMatches(t *testing.T) {
+	r := compile(t, "redact: [{detector: regex, regex: 'z', action: mask}]")
+	out := r.Apply([]labels.Label{{Name: "a", Value: strings.Repeat("zx", 100)}}, 4096, new(Scratch))
+	require.Equal(t, strings.Repeat("[regex]x", 15)+"[regex]", out.Labels[0].Value)
 }
 
 // FuzzDetectors: spans are in order and within the value, and hiding them leaves

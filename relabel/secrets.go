@@ -9,24 +9,37 @@ import (
 // the first is a header in JSON that names an algorithm. The signature may lack.
 func findJWT(value string, found func(from, to int)) {
 	const part = alphanumeric | isDash | isWord
-	for i := 0; i+1 < len(value); {
-		// What follows the brace of JSON: a quote, or white space.
-		if value[i] != 'e' || value[i+1] != 'y' && value[i+1] != 'w' || is(value, i-1, alphanumeric) {
-			i++
+	const most = 64 // places in one run of such characters where a header may begin
+	for i := 0; i < len(value); {
+		header := run(value, i, part)
+		if header == i || !is(value, header, isDot) || !is(value, header+1, part) {
+			i = header + 1
 			continue
 		}
-		header := run(value, i, part)
-		if !is(value, header, isDot) || !is(value, header+1, part) || !namesAlgorithm(value[i:header]) {
-			i++
+		from := i
+		for tried := 0; tried < most && from < header; from++ {
+			if beginsObject(value, from) {
+				if tried++; namesAlgorithm(value[from:header]) {
+					break
+				}
+			}
+		}
+		if i = header + 1; from == header || !beginsObject(value, from) {
 			continue
 		}
 		to := header
 		for parts := 1; parts < 5 && is(value, to, isDot); parts++ {
 			to = run(value, to+1, part)
 		}
-		found(i, to)
+		found(from, to)
 		i = to
 	}
+}
+
+// beginsObject reports whether a JSON object in base64 may begin at i: behind its
+// brace comes a quote, or white space.
+func beginsObject(value string, i int) bool {
+	return i+1 < len(value) && value[i] == 'e' && (value[i+1] == 'y' || value[i+1] == 'w') && !is(value, i-1, alphanumeric)
 }
 
 // namesAlgorithm decodes the header of a JWT, which has the member alg.
