@@ -67,7 +67,7 @@ func admit(p policy, ls []labels.Label, r *ruling) (canonical []labels.Label, no
 		return nil, refusal{reason: proto.LabelsTooMany, labels: len(ls)}
 	}
 	byName := func(a, b labels.Label) int { return strings.Compare(a.Name, b.Name) }
-	if r.applied, r.unsorted = false, !slices.IsSortedFunc(ls, byName); r.unsorted {
+	if r.unsorted = !slices.IsSortedFunc(ls, byName); r.unsorted {
 		slices.SortFunc(ls, byName)
 	}
 	if p.rewrites() {

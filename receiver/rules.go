@@ -58,6 +58,9 @@ type ruling struct {
 	scratch, shadow [2]relabel.Scratch
 }
 
+// begin forgets the series before.
+func (r *ruling) begin(compare bool) { r.unsorted, r.applied, r.compare = false, false, compare }
+
 // hashWith sets the key of the hashes that redaction makes.
 func (r *ruling) hashWith(key []byte) {
 	for i := range r.scratch {

@@ -297,6 +297,7 @@ shadow:
 	for _, ls := range [][]labels.Label{
 		pairs("__name__", "go_x"), pairs("__name__", "old"), pairs("__name__", "up", "id", uuid), pairs("__name__", "up", "ip", "10.0.0.1"),
 		pairs("__name__", "up", "a", "x@example.com"), pairs("__name__", "up", "t", "eyJhbGciOiJub25lIn0.e30."),
+		make([]labels.Label, 2000), pairs("__name__", "\xff"), // not looked at by rules
 	} {
 		all = append(all, series{labels: ls, floats: []proto.Float{{T: now}}})
 	}

@@ -236,7 +236,7 @@ func (req *request) decide(adm *admissions, maxBytes int) error {
 // decideOne decides about series i, which is new.
 func (req *request) decideOne(i uint32, seed uint64, rep *report, maxBytes int) (d decision, err error) {
 	req.parsed++
-	req.ruling.compare = rep != nil && rep.shadow != nil
+	req.ruling.begin(rep != nil && rep.shadow != nil)
 	ls, no := req.admit(&req.series[i].Series)
 	req.ruling.compare = false
 	req.note(rep)

@@ -147,7 +147,8 @@ func (r *Rules) Shadow() *Rules {
 }
 
 // Apply says what becomes of the series with labels ls, which are sorted by name,
-// each name once, each with a value. A value above maxValueBytes is a long one.
+// each name once, each with a value, and are no views of s. A value above
+// maxValueBytes is a long one.
 // The labels in the outcome may be views of ls and of s: they live as long as
 // neither changes.
 func (r *Rules) Apply(ls []labels.Label, maxValueBytes int, s *Scratch) Outcome {
