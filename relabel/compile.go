@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -50,9 +51,11 @@ func Read(src io.Reader) (*Config, []error) {
 
 // Compile makes Rules of c, nil when there are none, or says everything that is
 // wrong with it, each error with its path below prefix. Tests that fail are errors.
+// c is kept and must not change.
 func Compile(c *Config, prefix string) (*Rules, []error) {
 	k := &compiler{}
 	rules := k.rules(c, prefix)
+	rules.config = c
 	if c.Shadow != nil {
 		if c.Shadow.Shadow != nil {
 			k.errorf(at(prefix, "shadow.shadow"), "must not be set: shadow rules have none of their own")
@@ -73,6 +76,15 @@ func Compile(c *Config, prefix string) (*Rules, []error) {
 func (c *Config) Validate(prefix string) []error {
 	_, errs := Compile(c, prefix)
 	return errs
+}
+
+// Of reports whether r was compiled of the same as c. So tenants of one plan share
+// its rules, whatever else they set.
+func (r *Rules) Of(c *Config) bool {
+	if r == nil {
+		return reflect.ValueOf(c).Elem().IsZero()
+	}
+	return reflect.DeepEqual(r.config, c)
 }
 
 // empty reports whether the rules change nothing.

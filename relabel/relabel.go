@@ -96,6 +96,7 @@ type Rules struct {
 	long   LongValues
 	key    []byte // of hashes; nil: Scratch.Key
 	shadow *Rules
+	config *Config // that it was compiled of
 }
 
 // step is one compiled Rule.

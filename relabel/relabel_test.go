@@ -435,6 +435,16 @@ func TestRead(t *testing.T) {
 	}
 }
 
+func TestOf(t *testing.T) {
+	const text = "drop_labels: [a]\nmetric_relabel_configs: [{regex: 'x', action: labeldrop}]"
+	r := compile(t, text)
+	require.True(t, r.Of(parse(t, text)))
+	require.False(t, r.Of(parse(t, text+"\nlong_values: hash")))
+	require.False(t, r.Of(&Config{}))
+	require.True(t, (*Rules)(nil).Of(&Config{}))
+	require.False(t, (*Rules)(nil).Of(parse(t, text)))
+}
+
 // TestManual: the rules in the manual are right, and do what their tests say.
 func TestManual(t *testing.T) {
 	manual, err := os.ReadFile("../docs/operations.md")

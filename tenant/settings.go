@@ -17,9 +17,10 @@ import (
 // Fields with a yaml name are what plans and tenants of the runtime file set; the
 // others are made of those by compile.
 type Settings struct {
-	Limits Limits         `yaml:"limits"`
-	State  State          `yaml:"state"`
-	Rules  *relabel.Rules `yaml:"-"` // nil: none
+	Limits  Limits         `yaml:"limits"`
+	State   State          `yaml:"state"`
+	Relabel relabel.Config `yaml:"relabel,omitempty"`
+	Rules   *relabel.Rules `yaml:"-"` // of Relabel; nil: none
 }
 
 // State says what a tenant may do at all.
@@ -52,6 +53,11 @@ func (s *Settings) compile(prefix string) []error {
 	errs := s.Limits.Validate(prefix + ".limits")
 	if !slices.Contains(States, s.State) {
 		errs = append(errs, fmt.Errorf("%s.state: %q: must be one of %s", prefix, s.State, States))
+	}
+	if !s.Rules.Of(&s.Relabel) {
+		var wrong []error
+		s.Rules, wrong = relabel.Compile(&s.Relabel, prefix+".relabel")
+		errs = append(errs, wrong...)
 	}
 	return errs
 }

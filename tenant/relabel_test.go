@@ -1,0 +1,65 @@
+package tenant
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/stretchr/testify/require"
+
+	"github.com/weir-metrics/weir/relabel"
+)
+
+// TestRelabelInTheFile: rules are compiled once for all that share them, and what
+// is wrong with them is said with its place.
+func TestRelabelInTheFile(t *testing.T) {
+	base := DefaultSettings()
+	read := func(src string, before *version) (*version, []error) {
+		return parse("tenants.yaml", []byte(src), &base, AcceptUnlisted, before)
+	}
+	none := &version{unlisted: entry{settings: &base}, credentials: new(Credentials)}
+	const src = `
+plans:
+  gold:
+    relabel:
+      metric_relabel_configs: [{source_labels: [a], target_label: b, replacement: 'x${1}'}]
+      hash_key: 0123456789abcdef
+tenants:
+  same: {plan: gold}
+  limited: {plan: gold, limits: {max_exemplars: 1}}
+  own: {plan: gold, relabel: {drop_labels: [a]}}
+  bare: {}
+`
+	v, errs := read(src, none)
+	require.Empty(t, errs)
+	rules := func(v *version, id string) *relabel.Rules {
+		e, ok := v.of(id)
+		require.True(t, ok)
+		return e.settings.Rules
+	}
+	require.NotNil(t, rules(v, "same"))
+	require.Same(t, rules(v, "same"), rules(v, "limited"), "of 10,000 tenants of a plan")
+	require.NotSame(t, rules(v, "same"), rules(v, "own"))
+	require.Nil(t, rules(v, "bare"))
+	out := rules(v, "own").Apply([]labels.Label{{Name: "a", Value: "v"}}, 10, new(relabel.Scratch))
+	require.Equal(t, []labels.Label{{Name: "b", Value: "xv"}}, out.Labels, "a list is replaced, the rest is the plan's")
+
+	d := NewDirectory(ModeHeader, base)
+	d.current.Store(v)
+	shown, err := d.Effective("same")
+	require.NoError(t, err)
+	text, err := json.Marshal(shown)
+	require.NoError(t, err)
+	require.Contains(t, string(text), `"hash_key":"\u003csecret\u003e"`)
+	require.NotContains(t, string(text), "0123456789abcdef")
+
+	again, errs := read(src+"\n# a comment\n", v)
+	require.Empty(t, errs)
+	require.Same(t, rules(v, "own"), rules(again, "own"))
+
+	_, errs = read("plans:\n  default:\n    relabel:\n      metric_relabel_configs:\n      - {regex: '('}\n      - {regexp: x}\n      tests: [{series: up, expect: dropped}]\n", none)
+	all := errors.Join(errs...)
+	require.ErrorContains(t, all, "tenants.yaml:5: plans.default.relabel.metric_relabel_configs[0].regex: \"(\"")
+	require.ErrorContains(t, all, "tenants.yaml:6: plans.default.relabel.metric_relabel_configs[1].regexp: unknown key")
+}
