@@ -39,6 +39,10 @@ const (
 	PointUntranslatable
 	DeltaOutOfOrder
 	DeltaTooManySeries
+	SeriesLimit
+	MetricSeriesLimit
+	LabelSetSeriesLimit
+	Quarantined
 
 	// Reasons is the number of reasons.
 	Reasons
@@ -74,6 +78,10 @@ var reasonIDs = [Reasons]string{
 	PointUntranslatable:     "weir-otlp-point-untranslatable",
 	DeltaOutOfOrder:         "weir-otlp-delta-out-of-order",
 	DeltaTooManySeries:      "weir-otlp-delta-too-many-series",
+	SeriesLimit:             "weir-series-limit",
+	MetricSeriesLimit:       "weir-metric-series-limit",
+	LabelSetSeriesLimit:     "weir-label-set-series-limit",
+	Quarantined:             "weir-quarantined",
 }
 
 // ID returns the stable id of r.

@@ -21,21 +21,22 @@ const module = "github.com/weir-metrics/weir/"
 // them. Packages below a component (store/block) belong to it unless they have
 // a line of their own. Test files are free.
 var allowedImports = map[string][]string{
-	"proto":      {},
-	"tracing":    {},
-	"relabel":    {"proto"},
-	"audit":      {"tracing"},
-	"strictyaml": {},
-	"tenant":     {"audit", "relabel", "strictyaml", "proto"},
-	"overload":   {"proto"},
-	"ledger":     {"proto"},
+	"proto":       {},
+	"tracing":     {},
+	"relabel":     {"proto"},
+	"audit":       {"tracing"},
+	"strictyaml":  {},
+	"tenant":      {"audit", "relabel", "strictyaml", "proto"},
+	"overload":    {"proto"},
+	"ledger":      {"proto"},
+	"cardinality": {"proto"},
 
 	"rpc":   {"tenant", "relabel", "proto"},
 	"ring":  {"tenant", "relabel", "proto"},
 	"store": {"tenant", "relabel", "proto"},
 
 	"receiver":      {"store", "ring", "rpc", "overload", "ledger", "tenant", "relabel", "tracing", "proto"},
-	"ingester":      {"store", "ring", "rpc", "tenant", "relabel", "tracing", "proto"},
+	"ingester":      {"cardinality", "store", "ring", "rpc", "tenant", "relabel", "tracing", "proto"},
 	"querier":       {"store", "ring", "rpc", "tenant", "relabel", "proto"},
 	"store/gateway": {"store", "ring", "rpc", "tenant", "relabel", "proto"},
 	"store/compact": {"store", "ring", "rpc", "tenant", "relabel", "proto"},
