@@ -86,7 +86,7 @@ func TestDiskLow(t *testing.T) {
 	require.Equal(t, proto.Counts{Samples: 1, Histograms: 1, Exemplars: 2}, reply.Postponed)
 	require.Equal(t, proto.KindLimit, reply.Cause.Kind)
 	require.ErrorContains(t, reply.Cause, "weir-disk-low")
-	require.Equal(t, 4.0, testutil.ToFloat64(n.metrics.postponed))
+	require.Equal(t, 4.0, testutil.ToFloat64(n.metrics.postponed.WithLabelValues("weir-disk-low")))
 	require.Len(t, n.read(team), 1)
 	require.Len(t, n.exemplars(team), 1)
 

@@ -25,7 +25,7 @@ func (w *write) commitExemplars(ctx context.Context, t *tenantDB) error {
 	}
 	app := t.db.Appender(ctx)
 	w.labels = w.f.Labels
-	skip := slices.Sorted(slices.Values(slices.Concat(w.reply.Unknown, w.postponed)))
+	skip := slices.Sorted(slices.Values(slices.Concat(w.reply.Unknown, w.skipped)))
 	var next uint32
 	for i := range w.f.Series {
 		from := next

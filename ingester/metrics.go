@@ -10,7 +10,7 @@ type metrics struct {
 	late                prometheus.Counter
 	metadataDropped     prometheus.Counter
 	exemplarsDropped    prometheus.Counter
-	postponed           prometheus.Counter
+	postponed           *prometheus.CounterVec
 	healed              prometheus.Counter
 	retired             prometheus.Counter
 	removed             prometheus.Counter
@@ -29,10 +29,10 @@ func newMetrics(i *Ingester) *metrics {
 
 func newCounters(f promauto.Factory) *metrics {
 	m := &metrics{
-		postponed: f.NewCounter(prometheus.CounterOpts{
+		postponed: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "weir_ingester_postponed_samples_total",
-			Help: "Samples of new series that were not taken because the disk was low, answered 429.",
-		}),
+			Help: "Samples of new series that were answered 429 and not taken, by the id of the answer: the disk was low, or at a limit others are about to make room.",
+		}, []string{"reason"}),
 		healed: f.NewCounter(prometheus.CounterOpts{
 			Name: "weir_ingester_tenants_healed_total",
 			Help: "Tenants that were opened anew after a write to their log had failed.",

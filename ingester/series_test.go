@@ -199,6 +199,7 @@ func TestSweep(t *testing.T) {
 	reply := n.write(team, alive)
 	writtenAll(t, alive, reply)
 	require.Empty(t, reply.Handles)
+	n.pass(team, time.Hour)
 	require.NoError(t, tdb.maintain(t.Context(), time.Now(), 0))
 	require.Equal(t, 1, n.blocks(team))
 	require.EqualValues(t, 100, tdb.db.Head().NumSeries())

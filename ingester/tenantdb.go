@@ -114,6 +114,9 @@ func (i *Ingester) openTenant(id string, job *replayJob) (*tenantDB, error) {
 	}
 	db.DisableCompactions() // ours are spread over the tenants
 	t.db = db
+	if err := t.restoreActive(lim); err != nil {
+		return nil, errors.Join(fmt.Errorf("count the series of tenant %s: %w", id, err), db.Close())
+	}
 	t.replayedLate = db.Head().MinOOOTime() != math.MaxInt64
 	if err := dropSnapshots(t.dir); err != nil {
 		t.log.Warn("a used snapshot cannot be removed", "err", err)
@@ -208,8 +211,12 @@ func (t *tenantDB) follow(lim *tenant.Limits) error {
 		return nil
 	}
 	t.changing.Lock()
-	defer t.changing.Unlock()
-	return t.apply(lim, t.exemplars.Load(), t.late.Load())
+	err := t.apply(lim, t.exemplars.Load(), t.late.Load())
+	t.changing.Unlock()
+	if err != nil {
+		return err
+	}
+	return t.limitSeries() // not under changing, which may be wanted under commits
 }
 
 // apply makes lim take effect, with a full-sized exemplar buffer or a small one,

@@ -399,6 +399,7 @@ func TestMetrics(t *testing.T) {
 	n.write("a", new(frame).series(metric("x")).float(at(0), 1).series(metric("y")).float(at(0), 1))
 	n.write("b", new(frame).series(metric("x")).float(at(0), 1))
 	n.write("b", new(frame).series(metric("x")).float(at(0), 1))
+	n.pass("a", time.Hour)
 	n.flush("a")
 	n.write("b", new(frame).known(metric("nobody")).float(at(0), 1))
 	got := n.values(t)

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
 
+	"github.com/weir-metrics/weir/cardinality"
 	"github.com/weir-metrics/weir/proto"
 	"github.com/weir-metrics/weir/tracing"
 )
@@ -30,8 +31,10 @@ type write struct {
 	labels  []proto.SeriesLabels
 	unknown bool // the series at hand turned out to be unknown
 
-	knownOnly bool     // series that the head does not have are postponed
-	postponed []uint32 // such series, ascending
+	minute    int32     // in the life of the tenant's table
+	refused   []refusal // new series beyond a limit, ascending
+	knownOnly bool      // series that the head does not have are postponed
+	skipped   []uint32  // series that were refused or postponed, ascending
 
 	// Series with a stale marker in this transaction. The TSDB makes the marker of a
 	// series of histograms a histogram when it commits, and appends it behind what
@@ -69,6 +72,7 @@ func (i *Ingester) Write(ctx context.Context, tenantID string, f *proto.Frame, r
 	w := writes.Get().(*write)
 	defer w.release()
 	w.f, w.reply, w.knownOnly = f, reply, level == diskLow
+	w.minute = t.series.minuteOf(time.Now())
 
 	if err := w.commitNew(ctx, t); err != nil {
 		return err
@@ -88,9 +92,7 @@ func (i *Ingester) Write(ctx context.Context, tenantID string, f *proto.Frame, r
 		}
 	}
 	if n := reply.Postponed.Total(); n > 0 {
-		reply.Cause = i.disk.noNewSeries()
-		reply.Held = append(reply.Held, w.postponed...)
-		i.metrics.postponed.Add(float64(n))
+		i.metrics.postponed.WithLabelValues(reply.Cause.ID).Add(float64(n))
 	}
 	if len(f.Metadata) > 0 {
 		i.metrics.metadataDropped.Add(float64(t.metadata.add(f.Metadata, t.limits())))
@@ -103,7 +105,8 @@ func (i *Ingester) Write(ctx context.Context, tenantID string, f *proto.Frame, r
 func (w *write) release() {
 	clear(w.entries)
 	clear(w.late)
-	*w = write{entries: w.entries[:0], late: w.late[:0], running: w.running[:0], postponed: w.postponed[:0]}
+	clear(w.refused)
+	*w = write{entries: w.entries[:0], late: w.late[:0], running: w.running[:0], refused: w.refused[:0], skipped: w.skipped[:0]}
 	writes.Put(w)
 }
 
@@ -115,19 +118,35 @@ func (w *write) commitNew(ctx context.Context, t *tenantDB) error {
 	if err := t.writable(w.f); err != nil {
 		return err
 	}
-	w.entries = t.series.resolve(w.f, w.entries[:0], w.reply)
+	app := t.db.AppenderV2(ctx)
+	t.series.resolve(w, app)
+	refused := w.refused
 	w.labels = w.f.Labels
 	w.number, w.running = t.writes.begin(w.running[:0])
 	defer t.writes.end(w.number)
-	app := t.db.AppenderV2(ctx)
 	var floats, histograms uint32
 	for i := range w.f.Series {
 		s, e := &w.f.Series[i], w.entries[i]
 		ls := w.labelsOf(uint32(i))
 		before := len(w.late)
 		w.unknown = e == nil || (e.ref.Load() == 0 && ls.IsEmpty())
-		if w.knownOnly && !w.unknown && !w.inHead(app, e, ls) {
-			w.postpone(uint32(i))
+		skip := false
+		switch {
+		case len(refused) > 0 && refused[0].series == uint32(i):
+			w.refuse(uint32(i), refused[0].Verdict)
+			refused, skip = refused[1:], true
+		case w.unknown:
+		case w.knownOnly && !w.inHead(app, e, ls):
+			t.series.leave(e)
+			w.postpone(uint32(i), t.disk.noNewSeries())
+			skip = true
+		case e.seen.Load() < w.minute && s.Counts().Total() > 0:
+			if v := t.series.touch(s.ID, e, w.minute); v.Reason != proto.OK {
+				w.refuse(uint32(i), v)
+				skip = true
+			}
+		}
+		if skip {
 			floats += s.Floats
 			histograms += s.Histograms
 			continue
@@ -160,11 +179,22 @@ func (w *write) inHead(app storage.AppenderV2, e *entry, ls labels.Labels) bool 
 	return e.ref.Load() != 0
 }
 
-// postpone counts series i, which is not stored for now.
-func (w *write) postpone(i uint32) {
-	s := &w.f.Series[i]
-	w.postponed = append(w.postponed, i)
-	w.reply.Postponed.Add(proto.Counts{Samples: int(s.Floats), Histograms: int(s.Histograms), Exemplars: int(s.Exemplars)})
+// postpone counts series i, which is not stored for now because of cause.
+func (w *write) postpone(i uint32, cause *proto.Error) {
+	w.skipped = append(w.skipped, i)
+	w.reply.Held = append(w.reply.Held, i)
+	w.reply.Postponed.Add(w.f.Series[i].Counts())
+	w.reply.Cause = cause
+}
+
+// refuse counts series i, which is new and beyond a limit.
+func (w *write) refuse(i uint32, v cardinality.Verdict) {
+	if v.Wait {
+		w.postpone(i, proto.Errorf(proto.KindLimit, v.Reason.ID(), "%s", v.Detail()))
+		return
+	}
+	w.skipped = append(w.skipped, i)
+	w.reply.Rejected.Add(v.Reason, w.f.Series[i].Counts(), i, 0, v.Detail)
 }
 
 // commit ends a transaction. It succeeds when all of it is in the logs, where a

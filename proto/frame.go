@@ -42,6 +42,8 @@ type Frame struct {
 	// Labels of the series that the receiver believes new to the ingester, in
 	// ascending order of Series.
 	Labels []SeriesLabels
+	// Sender is for people: the User-Agent, and what else tells who sent the request.
+	Sender string
 }
 
 // FrameSeries is one series of a request, with the counts of its samples.
@@ -49,6 +51,11 @@ type FrameSeries struct {
 	ID                            Hash
 	Handle                        uint32 // a hint: what the ingester answered for ID last time, or NoHandle
 	Floats, Histograms, Exemplars uint32
+}
+
+// Counts are the numbers of its samples by kind.
+func (s *FrameSeries) Counts() Counts {
+	return Counts{Samples: int(s.Floats), Histograms: int(s.Histograms), Exemplars: int(s.Exemplars)}
 }
 
 // Float is one float sample; timestamps are in milliseconds, ST (the start of
@@ -85,6 +92,7 @@ func (f *Frame) Reset() {
 	f.Exemplars = reset(f.Exemplars)
 	f.Metadata = reset(f.Metadata)
 	f.Labels = reset(f.Labels)
+	f.Sender = ""
 }
 
 func reset[T any](s []T) []T {

@@ -42,6 +42,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	defer req.release()
 	r.begin(req, hr, who)
 	req.trace(hr.Header)
+	req.frame.Sender = senderOf(&who, hr)
 	if err = unspoken; err == nil {
 		err = r.read(w, hr, enc, req)
 	}
@@ -51,6 +52,16 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		}
 	}
 	r.answer(w, hr, v, who.Tenant, req, err)
+}
+
+// senderOf tells people who sent a request.
+func senderOf(who *tenant.Identity, hr *http.Request) string {
+	agent := hr.UserAgent()
+	agent = agent[:min(len(agent), 128)]
+	if who.Credential == "" {
+		return agent
+	}
+	return who.Credential + " " + agent
 }
 
 const (

@@ -134,6 +134,7 @@ func (r *Receiver) serveOTLP(w http.ResponseWriter, hr *http.Request) {
 	r.begin(a.req, hr, who)
 	a.req.otlp = true
 	a.req.trace(hr.Header)
+	a.req.frame.Sender = senderOf(&who, hr)
 	if err = unspoken; err == nil {
 		err = r.read(w, hr, enc, a.req)
 	}

@@ -29,6 +29,7 @@ func (r *Receiver) replicate(ctx context.Context, req *request) (err error) {
 		taughtOrigin []uint32
 		reply        proto.Reply
 	)
+	taught.Sender = req.frame.Sender
 	reply.Rejected.Track = req.rejected.Track
 	if err := req.teach(r.cfg.maxSpelled(), &taught, &taughtOrigin); err != nil {
 		return err

@@ -28,6 +28,12 @@ type Limits struct {
 	NativeHistogramBucketsRate int     `yaml:"native_histogram_buckets_rate"`
 	ExemplarsRate              int     `yaml:"exemplars_rate"`
 	OnLimit                    OnLimit `yaml:"on_limit"`
+
+	MaxActiveSeries    int        `yaml:"max_active_series"`
+	MaxSeriesPerMetric int        `yaml:"max_series_per_metric"`
+	LabelSets          []LabelSet `yaml:"label_sets"`
+	OnSeriesLimit      string     `yaml:"on_series_limit"`
+	Quarantine         string     `yaml:"quarantine"`
 }
 
 // OnLimit says how a request beyond a rate is answered.
@@ -68,6 +74,12 @@ func DefaultLimits() Limits {
 		NativeHistogramBucketsRate: 0,
 		ExemplarsRate:              0,
 		OnLimit:                    Reject429, // as the standard says
+
+		MaxActiveSeries:    0,            // that sent a sample in the last 20 minutes; 0: no limit
+		MaxSeriesPerMetric: 0,            // of these, of one metric name; 0: no limit
+		LabelSets:          []LabelSet{}, // series that are counted together, and perhaps limited
+		OnSeriesLimit:      "auto",       // auto, reject-429 or partial-400: what becomes of new series at a limit
+		Quarantine:         "report",     // off, report or enforce: new series of a metric that one label makes explode
 	}
 }
 
@@ -113,5 +125,5 @@ func (l *Limits) Validate(prefix string) []error {
 	notNegative("out_of_order_window", l.OutOfOrderWindow)
 	notNegative("future_grace", l.FutureGrace)
 	notNegative("past_grace", l.PastGrace)
-	return errs
+	return append(errs, l.validateSeries(prefix)...)
 }

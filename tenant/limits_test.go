@@ -43,6 +43,20 @@ func TestLimitsValidate(t *testing.T) {
 			"limits.future_grace: -1m0s: must not be negative",
 			"limits.past_grace: -1h0m0s: must not be negative",
 		}},
+		{name: "series", change: func(l *tenant.Limits) {
+			l.MaxActiveSeries, l.MaxSeriesPerMetric, l.OnSeriesLimit, l.Quarantine = 10, 5, "partial-400", "enforce"
+			l.LabelSets = []tenant.LabelSet{{Name: "a", Match: `{team="a"}`, MaxActiveSeries: 5}, {Name: "b", Match: `up`}}
+		}},
+		{name: "series, all wrong", change: func(l *tenant.Limits) {
+			l.OnSeriesLimit, l.Quarantine = "drop", "on"
+			l.LabelSets = []tenant.LabelSet{{Name: "a", Match: `{team="a"`}, {Name: "a", Match: `up`, MaxActiveSeries: -1}}
+		}, want: []string{
+			`limits.on_series_limit: drop: must be auto, reject-429 or partial-400`,
+			`limits.quarantine: on: must be off, report or enforce`,
+			`limits.label_sets[0].match: "{team=\"a\"": must be a selector such as {team="a"}: 1:10: parse error: unexpected end of input inside braces`,
+			`limits.label_sets[1].name: "a": must be there, and of no other label set`,
+			`limits.label_sets[1].max_active_series: -1: must not be negative`,
+		}},
 		{name: "legacy names", change: func(l *tenant.Limits) { l.LegacyNamesOnly = true }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
