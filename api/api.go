@@ -149,6 +149,8 @@ type Deps struct {
 	Flush func(ctx context.Context, tenant string) error
 	// Storage is what the status pages describe.
 	Storage Storage
+	// Series is what the cardinality views show.
+	Series SeriesReports
 	// TenantStats describes the ingester's tenants, the largest first; for the admin
 	// listener. Its type is what is encoded as JSON.
 	TenantStats func() any

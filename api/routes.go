@@ -59,6 +59,7 @@ func (a *API) dataRoutes() []route {
 func (a *API) adminRoutes() []route {
 	routes := []route{
 		{post, "/ingester/flush", operators, "cut blocks of what is in memory, of ?tenant= or of all", a.operator(a.flushAny)},
+		{post, "/ingester/quarantine/release", operators, "take new series of ?metric= of ?tenant= again", a.operator(a.releaseQuarantine)},
 		{getAndPost, "/admin/log-level", operators, "what is logged; POST ?level=debug, info, warn or error changes it", a.operator(a.logLevel)},
 		{get, "/admin/credentials", operators, "who may do what for which tenants, and when each secret was used last, as JSON", a.operator(a.credentials)},
 		{get, "/ingester/tenants", operators, "series, memory, logs and state of each tenant, as JSON", a.unrecorded(a.tenantStats)},
@@ -119,6 +120,7 @@ func (a *API) readRoutes(prefix string) []route {
 		{getAndPost, "/explain", readers, "why samples of selectors are missing", a.read(unrestricted(a.explainSelectors))},
 		{get, "/features", anyone, "what this server knows", a.statusOf(0, a.enabledFeatures)},
 	}
+	routes = append(routes, a.cardinalityRoutes()...)
 	for i, rt := range routes {
 		routes[i] = a.forBrowsers(rt)
 		routes[i].pattern = prefix + rt.pattern

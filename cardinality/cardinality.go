@@ -5,6 +5,7 @@
 //	limits.go       the limits, and what a refused sender is told
 //	growth.go       what is remembered of each metric's growth, and when it is an explosion
 //	suspect.go      which labels explain the growth of a metric, by sketches
+//	report.go       what people are shown
 //	quarantine.go   which new series are held back, since when, and until when
 //
 // It has no clock, no lock and no I/O: the series table of a TSDB calls it with
@@ -63,7 +64,10 @@ type metric struct {
 }
 
 // Churn counts the series of a metric that came and went in an hour.
-type Churn struct{ Created, Gone int }
+type Churn struct {
+	Created int `json:"created"`
+	Gone    int `json:"gone"`
+}
 
 type class struct {
 	metric *metric
@@ -261,9 +265,9 @@ func (a *Active) Limits() Limits { return a.limits }
 
 // MetricCount is what is counted of one metric.
 type MetricCount struct {
-	Name   string
-	Active int
-	Churn  [2]Churn // in this hour, and in the one before
+	Name   string   `json:"name"`
+	Active int      `json:"activeSeries"`
+	Churn  [2]Churn `json:"churn"` // in this hour, and in the one before
 }
 
 // Metrics yields the counts of every metric that has active series or had some

@@ -28,6 +28,9 @@ const (
 	drainMinutes = 2
 )
 
+// churnMinutes is an hour of churn.
+const churnMinutes = 60
+
 // minuteOf is the minute of a time in the life of a table. It begins at 1: an entry
 // that was never seen has 0.
 func (t *seriesTable) minuteOf(now time.Time) int32 {
@@ -126,8 +129,11 @@ func (t *seriesTable) expire(minute int32) {
 	if minute <= t.expired {
 		return
 	}
-	t.expired = minute
 	t.active.NextMinute(int(minute))
+	if minute/churnMinutes > t.expired/churnMinutes {
+		t.hours = [2]uint32{uint32(t.index.Len()), t.hours[0]}
+	}
+	t.expired = minute
 	for i := range uint32(t.index.Len()) {
 		e := t.at(i)
 		switch seen := e.seen.Load(); {
@@ -191,7 +197,13 @@ func (t *seriesTable) sweep(dropped map[storage.SeriesRef]struct{}) {
 func (t *seriesTable) rebuild(active *cardinality.Active, dropped map[storage.SeriesRef]struct{},
 	classify func(storage.SeriesRef, cardinality.Class) cardinality.Class) {
 	var live seriesTable
+	hours := t.hours
 	for i := range uint32(t.index.Len()) {
+		for n, first := range t.hours {
+			if first == i {
+				hours[n] = uint32(live.index.Len())
+			}
+		}
 		e := t.at(i)
 		ref, seen, last := storage.SeriesRef(e.ref.Load()), e.seen.Load(), e.lastT.Load()
 		if _, gone := dropped[ref]; gone {
@@ -217,6 +229,12 @@ func (t *seriesTable) rebuild(active *cardinality.Active, dropped map[storage.Se
 		active.Recount(s.class)
 		t.restored.series = append(t.restored.series, s)
 	}
+	for n, first := range t.hours {
+		if first == uint32(t.index.Len()) {
+			hours[n] = uint32(live.index.Len())
+		}
+	}
+	t.hours = hours
 	t.index, t.pages, t.active = live.index, live.pages, active
 }
 

@@ -5,6 +5,8 @@
 //	late.go      samples that repeat, contradict or come late; past.go reads for it
 //	exemplars.go exemplars of series
 //	series.go    the table of identities
+//	active.go    which of its series are active, and whether new ones are taken;
+//	             explore.go tells people what they consist of
 //	slot.go      a tenant's place: closed, open, failed, removed; opening and healing it
 //	retire.go    closing unused tenants, removing those of which nothing is left
 //	tenantdb.go  one tenant's opened TSDB: open, limits, close
@@ -39,7 +41,9 @@ import (
 	"github.com/prometheus/prometheus/tsdb/fileutil"
 	"github.com/prometheus/prometheus/util/compression"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
+	"github.com/weir-metrics/weir/cardinality"
 	"github.com/weir-metrics/weir/proto"
 	"github.com/weir-metrics/weir/tenant"
 )
@@ -143,6 +147,8 @@ type Ingester struct {
 	creating sync.Mutex // held while a tenant is created or removed; taken after a slot's changing and before mu
 	mu       sync.RWMutex
 	slots    map[string]*slot // guarded by mu
+
+	exploring *semaphore.Weighted // held by who walks all series of a tenant
 }
 
 // lockFile has a name that no tenant can have.
@@ -157,7 +163,7 @@ const (
 
 // New checks and wires; it starts nothing.
 func New(cfg Config, deps Deps) *Ingester {
-	i := &Ingester{cfg: cfg, Deps: deps, slots: make(map[string]*slot), disk: newDisk(cfg.Disk, deps.Dir, deps.Logger)}
+	i := &Ingester{cfg: cfg, Deps: deps, slots: make(map[string]*slot), disk: newDisk(cfg.Disk, deps.Dir, deps.Logger), exploring: semaphore.NewWeighted(1)}
 	i.metrics = newMetrics(i)
 	return i
 }
@@ -210,12 +216,12 @@ func (i *Ingester) Ready() error {
 }
 
 // ActiveSeries yields the tenants that are stored here, each with the number of
-// its series in memory: none while it is closed.
+// its active series: none while it is closed.
 func (i *Ingester) ActiveSeries(yield func(tenant string, series int) bool) {
 	for _, slot := range i.all() {
 		n := 0
 		if t := i.openOf(slot); t != nil {
-			n = int(t.db.Head().NumSeries())
+			t.series.count(time.Now(), func(a *cardinality.Active) { n = a.Total() })
 		}
 		if !yield(slot.id, n) {
 			return

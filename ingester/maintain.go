@@ -48,6 +48,7 @@ func (i *Ingester) keep(ctx context.Context, s *slot, now time.Time) error {
 	if t.failed.Load() != 0 || !t.users.enter() {
 		return nil // heal looks after it, or it is being closed
 	}
+	t.tellNews()
 	err := t.maintain(ctx, now, i.cfg.BlockDuration/8)
 	next := t.next(now, i.cfg.IdleTimeout)
 	if next == actionFlush {

@@ -25,6 +25,7 @@ type seriesTable struct {
 	active   *cardinality.Active // guarded by mu
 	restored restored            // guarded by mu
 	expired  int32               // the minute in which series were counted out last; guarded by mu
+	hours    [2]uint32           // the series before which were there when this hour began, and the one before; guarded by mu
 }
 
 const seriesPage = 64
@@ -48,6 +49,7 @@ func (t *seriesTable) begin(limits cardinality.Limits) {
 	t.opened = time.Now()
 	t.expired = t.minuteOf(t.opened)
 	t.active = cardinality.NewActive(limits, int(t.expired))
+	t.hours = [2]uint32{math.MaxUint32, math.MaxUint32} // in the first hour all may be new here, and none new
 }
 
 // resolve puts into w the entry of each series of its frame, nil where it is not

@@ -147,7 +147,7 @@ var (
 	refusedDesc = prometheus.NewDesc("weir_tenant_refused_requests_total",
 		"Requests refused because of overload, by tenant.", []string{"tenant"}, nil)
 	seriesDesc = prometheus.NewDesc("weir_tenant_active_series",
-		"Series in memory, by tenant.", []string{"tenant"}, nil)
+		"Series that sent a sample in the last 20 minutes, by tenant.", []string{"tenant"}, nil)
 )
 
 // Describe implements prometheus.Collector.

@@ -42,6 +42,7 @@ var allowedImports = map[string][]string{
 	"store/compact": {"store", "ring", "rpc", "tenant", "relabel", "proto"},
 
 	"api": {
+		"cardinality",
 		"receiver", "ingester", "querier", "store/gateway", "store/compact",
 		"store", "ring", "rpc", "overload", "ledger", "tenant", "relabel", "tracing", "proto",
 	},
@@ -51,6 +52,7 @@ var allowedImports = map[string][]string{
 	},
 
 	"cmd/weir": {
+		"cardinality",
 		"api", "ruler", "receiver", "ingester", "querier", "store/gateway", "store/compact",
 		"store", "ring", "rpc", "overload", "ledger", "tenant", "audit", "relabel", "strictyaml", "tracing", "proto",
 	},

@@ -117,6 +117,7 @@ func newComponents(ctx context.Context, cfg Config, tenants *tenant.Directory, s
 		Admits:      recv.Admits,
 		Flush:       ing.Flush,
 		Storage:     ing,
+		Series:      ing,
 		Ready:       readiness(ctx, ing.Ready),
 		Subsystems:  subsystems(ctx, ing, guard),
 		Usage:       usage,

@@ -1,0 +1,99 @@
+package api_test
+
+import (
+	"context"
+	"net/http"
+	"testing"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/stretchr/testify/require"
+
+	"github.com/weir-metrics/weir/cardinality"
+	"github.com/weir-metrics/weir/tenant"
+)
+
+// reports is a store with one series, that remembers what it was asked.
+type reports struct {
+	tenant string
+	query  cardinality.Query
+	limit  int
+}
+
+func (r *reports) SeriesReport(_ context.Context, tenantID string, q cardinality.Query) (*cardinality.Report, error) {
+	r.tenant, r.query = tenantID, q
+	return &cardinality.Report{
+		Series: 7, Names: 2, Values: 5,
+		Labels: []cardinality.LabelCount{{Name: "job", Values: 3, Series: 6, Top: []cardinality.PairCount{{Name: "job", Value: "a", Series: 4}}}},
+	}, nil
+}
+
+func (r *reports) ListActiveSeries(_ context.Context, tenantID string, ms []*labels.Matcher, limit int) ([]labels.Labels, error) {
+	r.tenant, r.query.Matchers, r.limit = tenantID, ms, limit
+	return []labels.Labels{labels.FromStrings("__name__", "up", "job", "a")}, nil
+}
+
+func (r *reports) Quarantines(tenantID string) ([]cardinality.Event, error) {
+	r.tenant = tenantID
+	return []cardinality.Event{{Metric: "orders", Labels: []string{"request_id"}}}, nil
+}
+
+func (r *reports) ReleaseQuarantine(tenantID, metric string) (bool, error) {
+	r.tenant = tenantID
+	return metric == "orders", nil
+}
+
+func TestCardinality(t *testing.T) {
+	r := &reports{}
+	s := newServer(t, noDBs, func(s *server) { s.deps.Series = r })
+	for _, c := range []struct {
+		name, path string
+		status     int
+		answer     string // or a part of it
+		limit      int
+		selector   string
+	}{
+		{"all", "", 200, `"activeSeries":7`, 20, ""},
+		{"names", "/label_names?limit=3", 200, `{"label_values_count_total":5,"label_names_count":2,"cardinality":[{"label_name":"job","label_values_count":3}]}`, 3, ""},
+		{"values", `/label_values?label_names[]=job&selector={job="a"}`, 200,
+			`{"series_count_total":7,"labels":[{"label_name":"job","label_values_count":3,"series_count":6,"cardinality":[{"label_value":"a","series_count":4}]}]}`, 20, `job="a"`},
+		{"active", `/active_series?selector=up`, 200, `{"data":[{"__name__":"up","job":"a"}]}`, 0, `__name__="up"`},
+		{"quarantine", "/quarantine", 200, `"metric":"orders","labels":["request_id"]`, 0, ""},
+		{"values of nothing", "/label_values", 400, "label_names[]", 0, ""},
+		{"active series of nothing", "/active_series", 400, "selector", 0, ""},
+		{"too many", "?limit=501", 400, "from 1 to 500", 0, ""},
+		{"none", "?limit=0", 400, "from 1 to 500", 0, ""},
+		{"no selector", "?selector=%7B", 400, "selector", 0, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			*r = reports{}
+			for _, prefix := range []string{"/api/v1/cardinality", "/prometheus/api/v1/cardinality"} {
+				w := s.do(t, "GET", prefix+c.path, nil)
+				require.Equal(t, c.status, w.Code, w.Body)
+				require.Contains(t, w.Body.String(), c.answer)
+				require.Equal(t, http.StatusUnauthorized, s.do(t, "GET", prefix+c.path, nil, tenant.Header, "").Code)
+			}
+			if c.status != http.StatusOK {
+				require.Empty(t, r.tenant, "the store is not asked")
+				return
+			}
+			require.Equal(t, teamA, r.tenant)
+			require.Equal(t, c.limit, r.query.Limit)
+			if c.selector != "" {
+				require.Equal(t, c.selector, r.query.Matchers[0].String())
+			}
+		})
+	}
+}
+
+func TestReleaseQuarantine(t *testing.T) {
+	r := &reports{}
+	s := newServer(t, noDBs, func(s *server) { s.deps.Series = r })
+	for query, status := range map[string]int{
+		"tenant=team-a&metric=orders": http.StatusNoContent, "tenant=team-a&metric=up": http.StatusNotFound,
+		"metric=orders": http.StatusBadRequest, "tenant=..&metric=orders": http.StatusBadRequest,
+	} {
+		w := send(t, s.admin, "POST", "/ingester/quarantine/release?"+query, nil)
+		require.Equal(t, status, w.Code, "%s: %s", query, w.Body)
+	}
+	require.Equal(t, http.StatusNotFound, s.do(t, "POST", "/ingester/quarantine/release?tenant=team-a&metric=orders", nil).Code, "not for tenants")
+}

@@ -1,0 +1,252 @@
+package ingester
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb"
+
+	"github.com/weir-metrics/weir/cardinality"
+)
+
+// bitmap is a set of references, which a head gives in sequence.
+type bitmap []uint64
+
+func (b *bitmap) set(ref storage.SeriesRef) {
+	if i := int(ref / 64); i >= len(*b) {
+		*b = append(*b, make(bitmap, i+1-len(*b)+len(*b)/4)...)
+	}
+	(*b)[ref/64] |= 1 << (ref % 64)
+}
+
+func (b bitmap) has(ref storage.SeriesRef) bool {
+	i := int(ref / 64)
+	return i < len(b) && b[i]&(1<<(ref%64)) != 0
+}
+
+// census are the references of a tenant's series by what became of them.
+type census struct{ active, created, gone bitmap }
+
+// census lists the series in the head that are active, that are new since the last
+// hour began, and that stopped since then.
+func (t *seriesTable) census(now time.Time) (c census) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	minute := t.minuteOf(now)
+	for i := range uint32(t.index.Len()) {
+		e := t.at(i)
+		ref, seen := storage.SeriesRef(e.ref.Load()), e.seen.Load()
+		if ref == 0 {
+			continue
+		}
+		if seen > 0 {
+			c.active.set(ref)
+		} else if minute+seen <= idleMinutes+churnMinutes {
+			c.gone.set(ref)
+		}
+		if i >= t.hours[1] {
+			c.created.set(ref)
+		}
+	}
+	for _, s := range t.restored.left() {
+		c.active.set(s.ref)
+	}
+	return c
+}
+
+// SeriesReport says what the active series of a tenant consist of. It walks the
+// postings of the head, for one caller at a time.
+func (i *Ingester) SeriesReport(ctx context.Context, tenantID string, q cardinality.Query) (*cardinality.Report, error) {
+	r := &cardinality.Report{Metrics: []cardinality.MetricCount{}, Labels: []cardinality.LabelCount{}, Pairs: []cardinality.PairCount{}, LabelSets: []cardinality.SetCount{}}
+	err := i.explore(ctx, tenantID, q.Matchers, func(ix tsdb.IndexReader, t *tenantDB, c census) error {
+		t.series.count(time.Now(), func(a *cardinality.Active) { a.Describe(r, q.Limit) })
+		return survey(ctx, ix, c, q, r)
+	})
+	return r, err
+}
+
+// explore calls f with the index of a tenant's head and the series that match,
+// unless there is no such tenant.
+func (i *Ingester) explore(ctx context.Context, tenantID string, ms []*labels.Matcher, f func(tsdb.IndexReader, *tenantDB, census) error) error {
+	t, err := i.reading(tenantID)
+	if err != nil || t == nil {
+		return err
+	}
+	defer t.leave()
+	if err := i.exploring.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer i.exploring.Release(1)
+	if err := t.follow(i.Limits(tenantID)); err != nil {
+		return err
+	}
+	ix, err := t.db.Head().Index()
+	if err != nil {
+		return err
+	}
+	t.series.count(time.Now(), func(*cardinality.Active) {}) // those that have stopped are counted out
+	c := t.series.census(time.Now())
+	if len(ms) > 0 {
+		p, err := tsdb.PostingsForMatchers(ctx, ix, ms...)
+		if err != nil {
+			return err
+		}
+		var matching bitmap
+		for p.Next() {
+			matching.set(p.At())
+		}
+		if p.Err() != nil {
+			return p.Err()
+		}
+		c = census{c.active.and(matching), c.created.and(matching), c.gone.and(matching)}
+	}
+	return f(ix, t, c)
+}
+
+func (b bitmap) and(other bitmap) bitmap {
+	b = b[:min(len(b), len(other))]
+	for i := range b {
+		b[i] &= other[i]
+	}
+	return b
+}
+
+// survey counts the series of each label, and of each of its values.
+func survey(ctx context.Context, ix tsdb.IndexReader, c census, q cardinality.Query, r *cardinality.Report) error {
+	names, err := ix.LabelNames(ctx)
+	if err != nil {
+		return err
+	}
+	byValues := cardinality.NewTop(q.Limit, func(a, b cardinality.LabelCount) int {
+		return cmp.Or(cmp.Compare(b.Values, a.Values), cmp.Compare(a.Name, b.Name))
+	})
+	bySeries := func() *cardinality.Top[cardinality.PairCount] {
+		return cardinality.NewTop(q.Limit, func(a, b cardinality.PairCount) int {
+			return cmp.Or(cmp.Compare(b.Series, a.Series), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Value, b.Value))
+		})
+	}
+	pairs := bySeries()
+	for _, name := range names {
+		values, err := ix.LabelValues(ctx, name, nil)
+		if err != nil {
+			return err
+		}
+		l := cardinality.LabelCount{Name: name}
+		top := bySeries()
+		for _, v := range values {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			p, err := ix.Postings(ctx, name, v)
+			if err != nil {
+				return err
+			}
+			active := 0
+			for p.Next() {
+				ref := p.At()
+				if c.active.has(ref) {
+					active++
+				}
+				if c.created.has(ref) {
+					l.Created++
+				}
+				if c.gone.has(ref) {
+					l.Gone++
+				}
+			}
+			if active > 0 {
+				l.Values++
+				l.Series += active
+				top.Add(cardinality.PairCount{Name: name, Value: v, Series: active})
+			}
+		}
+		if name == model.MetricNameLabel {
+			r.Series = l.Series // every series has one
+		}
+		if l.Values == 0 && l.Gone == 0 {
+			continue
+		}
+		r.Names++
+		r.Values += l.Values
+		l.Top = top.All()
+		for _, p := range l.Top {
+			pairs.Add(p)
+		}
+		if len(q.Names) == 0 || slices.Contains(q.Names, name) {
+			byValues.Add(l)
+		}
+	}
+	r.Labels, r.Pairs = byValues.All(), pairs.All()
+	return nil
+}
+
+// ListActiveSeries returns the labels of the active series that match, limit at
+// most.
+func (i *Ingester) ListActiveSeries(ctx context.Context, tenantID string, ms []*labels.Matcher, limit int) (out []labels.Labels, err error) {
+	err = i.explore(ctx, tenantID, ms, func(_ tsdb.IndexReader, t *tenantDB, c census) error {
+		labelsOf, err := headLabels(t.db.Head())
+		if err != nil {
+			return err
+		}
+		for word, bits := range c.active {
+			for ref := storage.SeriesRef(word * 64); bits != 0 && len(out) < limit; ref, bits = ref+1, bits>>1 {
+				if bits&1 != 0 {
+					if ls, ok := labelsOf(ref); ok {
+						out = append(out, ls)
+					}
+				}
+			}
+		}
+		return ctx.Err()
+	})
+	slices.SortFunc(out, labels.Compare)
+	return out, err
+}
+
+// Quarantines returns the explosions of a tenant's metrics, those that last first.
+func (i *Ingester) Quarantines(tenantID string) ([]cardinality.Event, error) {
+	out := []cardinality.Event{}
+	t, err := i.reading(tenantID)
+	if err != nil || t == nil {
+		return out, err
+	}
+	defer t.leave()
+	t.series.count(time.Now(), func(a *cardinality.Active) {
+		for _, q := range a.Quarantines() {
+			out = append(out, q.Event(t.series.opened))
+		}
+	})
+	return out, nil
+}
+
+// ReleaseQuarantine ends the quarantine of a metric; it is false when there is none.
+func (i *Ingester) ReleaseQuarantine(tenantID, metric string) (released bool, err error) {
+	t, err := i.reading(tenantID)
+	if err != nil || t == nil {
+		return false, err
+	}
+	defer t.leave()
+	t.series.count(time.Now(), func(a *cardinality.Active) { released = a.Release(metric) })
+	t.tellNews()
+	return released, nil
+}
+
+// tellNews logs quarantines that began or ended.
+func (t *tenantDB) tellNews() {
+	var news []cardinality.Quarantine
+	t.series.count(time.Now(), func(a *cardinality.Active) { news = a.News() })
+	for _, q := range news {
+		e := q.Event(t.series.opened)
+		if q.Ended != 0 {
+			t.log.Warn("a metric has stopped exploding", "metric", e.Metric, "labels", e.Labels, "released", e.Released, "refusals", e.HeldBack)
+			continue
+		}
+		t.log.Warn("a label makes a metric explode", "metric", e.Metric, "labels", e.Labels, "held_back", e.Enforced,
+			"series", e.Series, "before", e.Base, "sender", e.Sender, "examples", e.Examples)
+	}
+}
