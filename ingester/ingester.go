@@ -21,6 +21,7 @@
 //	blocks.go    the blocks of closed tenants
 //	query.go     reading; status.go counts
 //	stats.go     what operators ask about tenants
+//	usage.go     what tenants have stored in all their life
 //
 // It knows nothing of HTTP or RPC.
 package ingester

@@ -82,13 +82,13 @@ func (w *write) commitLate(ctx context.Context, t *tenantDB) error {
 		if ended {
 			// The TSDB may make the marker a histogram when it commits, and would
 			// append it behind what follows.
-			if err := t.commit(ctx, app); err != nil {
+			if err := w.commit(ctx, t, app); err != nil {
 				return err
 			}
 			app = t.db.AppenderV2(ctx)
 		}
 	}
-	if err := t.commit(ctx, app); err != nil {
+	if err := w.commit(ctx, t, app); err != nil {
 		return err
 	}
 	w.reply.Written.Add(stored)
@@ -116,7 +116,10 @@ func (w *write) appendLate(ctx context.Context, app storage.AppenderV2, p *past,
 		st, v, h, fh := w.sample(*s)
 		if ref, err := app.Append(storage.SeriesRef(e.ref.Load()), ls, st, s.t, v, h, fh, newerOnly); err == nil {
 			e.ref.Store(uint64(ref))
-			e.lastT.Store(max(e.lastT.Load(), s.t))
+			if s.t > e.lastT.Load() { // else the newest again, which the TSDB does not keep
+				e.lastT.Store(s.t)
+				w.stored++
+			}
 			return s.counts(), nil
 		}
 	}
@@ -142,6 +145,7 @@ func (w *write) appendLate(ctx context.Context, app storage.AppenderV2, p *past,
 			e.lastT.Store(max(e.lastT.Load(), s.t))
 			appended = s
 			written.Add(s.counts())
+			w.stored++
 		case errors.Is(err, tsdb.ErrInvalidSample):
 			for _, s := range samples {
 				w.forget(e, s.series)

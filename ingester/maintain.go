@@ -99,7 +99,7 @@ func (t *tenantDB) maintain(ctx context.Context, now time.Time, spread time.Dura
 	t.maintenance.Lock()
 	defer t.maintenance.Unlock()
 	t.observe(now)
-	return errors.Join(t.metadata.save(t.dir), t.writeChunks(), t.cut(ctx, now, spread))
+	return errors.Join(t.metadata.save(t.dir), t.saveUsage(false), t.writeChunks(), t.cut(ctx, now, spread))
 }
 
 // observe notes when the tenant was used. The caller holds maintenance.

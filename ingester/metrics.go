@@ -21,6 +21,7 @@ type metrics struct {
 
 func newMetrics(i *Ingester) *metrics {
 	f := promauto.With(i.Registry)
+	i.Registry.MustRegister(storedSamples{i})
 	i.gaugeTenants(f)
 	i.gaugeStart(f)
 	i.disk.gauge(f)

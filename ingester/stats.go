@@ -14,12 +14,13 @@ import (
 // bytes, times in milliseconds since 1970.
 type TenantStats struct {
 	ID          string `json:"id"`
-	State       string `json:"state"`         // open, closed, failed: its log cannot be written, or broken: it cannot be opened
-	Why         string `json:"why,omitempty"` // it is broken
-	Series      uint64 `json:"series"`        // in memory
-	Samples     uint64 `json:"samples"`       // and histograms, written since the TSDB was opened
-	MemoryBytes int64  `json:"memory_bytes"`  // an estimate
-	Oldest      int64  `json:"oldest_ms"`     // sample, or a little before it; 0 when there is none
+	State       string `json:"state"`          // open, closed, failed: its log cannot be written, or broken: it cannot be opened
+	Why         string `json:"why,omitempty"`  // it is broken
+	Series      uint64 `json:"series"`         // in memory
+	Samples     uint64 `json:"samples"`        // and histograms, written since the TSDB was opened
+	Stored      uint64 `json:"stored_samples"` // and histograms, in all its life; without what repeats a sample
+	MemoryBytes int64  `json:"memory_bytes"`   // an estimate
+	Oldest      int64  `json:"oldest_ms"`      // sample, or a little before it; 0 when there is none
 	Newest      int64  `json:"newest_ms"`
 	Blocks      int    `json:"blocks"`
 	BlockBytes  int64  `json:"block_bytes"`
@@ -66,6 +67,7 @@ func (i *Ingester) describe(s *slot) TenantStats {
 	if mint, maxt, ok := i.Extent(s.id); ok && maxt != math.MaxInt64 {
 		out.Oldest, out.Newest = mint, maxt
 	}
+	out.Stored = i.storedBy(s)
 	if t == nil {
 		return out
 	}

@@ -54,6 +54,8 @@ type tenantDB struct {
 	sync     *logSync
 	unsynced atomic.Bool   // something was logged since the last sync
 	written  atomic.Uint64 // samples and histograms since open
+	stored   atomic.Uint64 // in all the tenant's life; changed under commits, together with the log
+	saved    atomic.Uint64 // of stored, in usageFile
 	cutting  atomic.Int64  // a flush is cutting samples up to here, ms; or notCutting
 
 	// applied is the version of the limits that the TSDB works under; changing
@@ -105,6 +107,11 @@ func (i *Ingester) openTenant(id string, job *replayJob) (*tenantDB, error) {
 		return nil, fmt.Errorf("read the files of tenant %s: %w", id, err)
 	}
 	t.late.Store(late > 0 || t.exemplars.Load()) // the window is that of exemplars as well
+	stored, err := loadUsage(t.dir)
+	if err != nil {
+		return nil, fmt.Errorf("read the usage of tenant %s: %w", id, err)
+	}
+	t.stored.Store(stored)
 	o := i.tsdbOptions(t, lim)
 	o.WALReplayConcurrency = job.concurrency()
 	o.EnableMemorySnapshotOnShutdown = r.snapshot
@@ -114,6 +121,9 @@ func (i *Ingester) openTenant(id string, job *replayJob) (*tenantDB, error) {
 	}
 	db.DisableCompactions() // ours are spread over the tenants
 	t.db = db
+	if err := t.saveUsage(true); err != nil { // the position of before may be of a log that is gone
+		t.log.Warn("the number of samples stored may be off after a kill", "err", err)
+	}
 	if err := t.restoreActive(lim); err != nil {
 		return nil, errors.Join(fmt.Errorf("count the series of tenant %s: %w", id, err), db.Close())
 	}
@@ -285,8 +295,12 @@ func (t *tenantDB) close() (err error) {
 		return nil
 	}
 	t.closed = true
+	u, err := t.usageAt()
+	if err == nil {
+		err = t.writeUsage(u)
+	}
 	defer t.survive(&err)
-	return errors.Join(t.metadata.save(t.dir), t.closeDB())
+	return errors.Join(err, t.metadata.save(t.dir), t.closeDB())
 }
 
 // abandon ends as much of a broken TSDB as it lets go of: closing it panics again,

@@ -33,6 +33,7 @@ type write struct {
 
 	minute    int32     // in the life of the tenant's table
 	refused   []refusal // new series beyond a limit, ascending
+	stored    uint64    // samples and histograms in this transaction
 	knownOnly bool      // series that the head does not have are postponed
 	skipped   []uint32  // series that were refused or postponed, ascending
 
@@ -168,7 +169,18 @@ func (w *write) commitNew(ctx context.Context, t *tenantDB) error {
 		floats += s.Floats
 		histograms += s.Histograms
 	}
-	return t.commit(ctx, app)
+	return w.commit(ctx, t, app)
+}
+
+// commit ends a transaction of the samples counted in w.stored. The caller holds
+// commits.
+func (w *write) commit(ctx context.Context, t *tenantDB, app storage.AppenderTransaction) error {
+	err := t.commit(ctx, app)
+	if err == nil {
+		t.stored.Add(w.stored)
+		w.stored = 0
+	}
+	return err
 }
 
 // inHead reports whether the series is in the TSDB's head.
@@ -298,6 +310,7 @@ func (w *write) appended(e *entry, ref storage.SeriesRef, err error, s late) {
 	case err == nil:
 		e.ref.Store(uint64(ref))
 		w.reply.Written.Add(s.counts())
+		w.stored++
 	case errors.Is(err, storage.ErrOutOfOrderSample), errors.Is(err, storage.ErrDuplicateSampleForTimestamp),
 		errors.Is(err, storage.ErrOutOfBounds): // of a tenant that has no log for late samples yet
 		w.late = append(w.late, s)
