@@ -85,6 +85,26 @@ func TestCardinality(t *testing.T) {
 	}
 }
 
+// Samples that a query looked at are counted to the tenant who asked.
+func TestReadSamples(t *testing.T) {
+	s := newServer(t, func(s *server) { s.deps.Usage = tenant.NewUsage(nil, s.reg) })
+	require.Equal(t, http.StatusOK, s.do(t, "GET", "/api/v1/query?query=count_over_time(requests[1m])&time=300", nil).Code)
+	families, err := s.reg.Gather()
+	require.NoError(t, err)
+	for _, f := range families {
+		if f.GetName() == "weir_tenant_read_samples_total" {
+			for _, m := range f.GetMetric() {
+				if m.GetLabel()[0].GetValue() == "__rest" { // the tenant has written nothing here
+					require.Positive(t, m.GetCounter().GetValue())
+					require.Zero(t, int(m.GetCounter().GetValue())%6, "a sample each 10 s")
+				}
+			}
+			return
+		}
+	}
+	t.Fatal("there is no such metric")
+}
+
 func TestReleaseQuarantine(t *testing.T) {
 	r := &reports{}
 	s := newServer(t, noDBs, func(s *server) { s.deps.Series = r })

@@ -154,6 +154,7 @@ func (a *API) evaluate(ctx context.Context, q promql.Query, r *request, limit in
 		}
 	}
 	res := q.Exec(ctx)
+	a.Usage.Known(r.who.Tenant).Read(q.Stats().Samples.TotalSamples)
 	if res.Err != nil {
 		return answer{}, evaluationError{res.Err}
 	}

@@ -35,6 +35,7 @@ const (
 const (
 	receivedSamples = iota
 	queries
+	readSamples
 	refusedRequests
 	discardedSamples
 	kinds = discardedSamples + int(proto.Reasons)
@@ -54,6 +55,9 @@ func (c *Counters) Discarded(reason proto.Reason, n int) {
 
 // Query counts a read.
 func (c *Counters) Query() { c[queries].Add(1) }
+
+// Read counts samples that a query looked at.
+func (c *Counters) Read(n int64) { c[readSamples].Add(uint64(n)) }
 
 // Refused counts a request that was refused because of overload.
 func (c *Counters) Refused() { c[refusedRequests].Add(1) }
@@ -144,6 +148,8 @@ var (
 		"Samples refused while the rest of their request was stored, by tenant and reason.", []string{"tenant", "reason"}, nil)
 	queriesDesc = prometheus.NewDesc("weir_tenant_queries_total",
 		"Reads, by tenant.", []string{"tenant"}, nil)
+	readDesc = prometheus.NewDesc("weir_tenant_read_samples_total",
+		"Samples that queries looked at, by tenant.", []string{"tenant"}, nil)
 	refusedDesc = prometheus.NewDesc("weir_tenant_refused_requests_total",
 		"Requests refused because of overload, by tenant.", []string{"tenant"}, nil)
 	seriesDesc = prometheus.NewDesc("weir_tenant_active_series",
@@ -152,7 +158,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (u *Usage) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{receivedDesc, discardedDesc, queriesDesc, refusedDesc, seriesDesc} {
+	for _, d := range []*prometheus.Desc{receivedDesc, discardedDesc, queriesDesc, readDesc, refusedDesc, seriesDesc} {
 		ch <- d
 	}
 }
@@ -188,6 +194,7 @@ func (c *counts) collect(ch chan<- prometheus.Metric, tenant string, since time.
 	}
 	emit(receivedDesc, receivedSamples, tenant)
 	emit(queriesDesc, queries, tenant)
+	emit(readDesc, readSamples, tenant)
 	emit(refusedDesc, refusedRequests, tenant)
 	for reason := range proto.Reasons {
 		emit(discardedDesc, discardedSamples+int(reason), tenant, reason.ID())

@@ -57,6 +57,7 @@ func TestUsageOfFew(t *testing.T) {
 	u.Of("a").Discarded(proto.SampleTooOld, 2)
 	u.Of("a").Query()
 	u.Known("a").Query()
+	u.Known("a").Read(40)
 	u.Known("a").Refused()
 	u.Known("made-up").Query()
 	u.Known("made-up").Refused()
@@ -64,14 +65,17 @@ func TestUsageOfFew(t *testing.T) {
 		"a weir_tenant_received_samples_total":                      5,
 		"a weir_tenant_discarded_samples_total weir-sample-too-old": 2,
 		"a weir_tenant_queries_total":                               2,
+		"a weir_tenant_read_samples_total":                          40,
 		"a weir_tenant_refused_requests_total":                      1,
 		"a weir_tenant_active_series":                               7,
 		"idle weir_tenant_received_samples_total":                   0,
 		"idle weir_tenant_queries_total":                            0,
+		"idle weir_tenant_read_samples_total":                       0,
 		"idle weir_tenant_refused_requests_total":                   0,
 		"idle weir_tenant_active_series":                            3,
 		"__rest weir_tenant_received_samples_total":                 0,
 		"__rest weir_tenant_queries_total":                          1,
+		"__rest weir_tenant_read_samples_total":                     0,
 		"__rest weir_tenant_refused_requests_total":                 1,
 		"__rest weir_tenant_active_series":                          0,
 	}, gather(t, reg))
