@@ -131,6 +131,18 @@ func TestSeriesLimits(t *testing.T) {
 	}
 }
 
+// Exemplars of a series that is refused, or not known, are counted once, also for a
+// tenant that keeps none.
+func TestSeriesLimitWithoutExemplars(t *testing.T) {
+	n := start(t, withLimits(func(l *tenant.Limits) { l.MaxActiveSeries, l.MaxExemplars = 1, 0 }))
+	f := new(frame).series(metric("a")).float(at(0), 1).exemplar(at(0), 1).series(metric("b")).float(at(0), 1).exemplar(at(0), 1)
+	require.Equal(t, map[string]int{seriesLimit: 2}, rejections(n.write(team, f)))
+	f = new(frame).known(metric("a")).float(at(1), 1).exemplar(at(1), 1).known(metric("c")).exemplar(at(1), 1)
+	reply := n.write(team, f)
+	require.Equal(t, []uint32{1}, reply.Unknown)
+	require.Equal(t, 1, reply.Written.Exemplars)
+}
+
 // A sender is told to wait while others are about to make room for all who wait,
 // and no longer than that.
 func TestSeriesLimitWaits(t *testing.T) {

@@ -342,7 +342,7 @@ func TestTenantStats(t *testing.T) {
 	require.Positive(t, got.LogBytes)
 	require.LessOrEqual(t, got.Oldest, at(0), "late samples may have come")
 	got.MemoryBytes, got.BlockBytes, got.LogBytes, got.Oldest = 0, 0, 0, 0
-	require.Equal(t, TenantStats{ID: team, State: "open", Series: 1, Samples: 4, Stored: 4, Newest: at(time.Hour), Blocks: 1}, got)
+	require.Equal(t, TenantStats{ID: team, State: "open", Series: 1, Samples: 4, Active: 3, Stored: 4, Newest: at(time.Hour), Blocks: 1}, got)
 
 	n.stop()
 	require.NoError(t, os.WriteFile(filepath.Join(n.dir, team, metadataFile), []byte("{"), 0o644))

@@ -25,7 +25,7 @@ func (w *write) commitExemplars(ctx context.Context, t *tenantDB) error {
 	}
 	app := t.db.Appender(ctx)
 	w.labels = w.f.Labels
-	skip := slices.Sorted(slices.Values(slices.Concat(w.reply.Unknown, w.skipped)))
+	skip := w.skips()
 	var next uint32
 	for i := range w.f.Series {
 		from := next
@@ -46,6 +46,19 @@ func (w *write) commitExemplars(ctx context.Context, t *tenantDB) error {
 		}
 	}
 	return t.commit(ctx, app)
+}
+
+// skips are the series of the frame of which nothing is stored, ascending.
+func (w *write) skips() []uint32 {
+	return slices.Sorted(slices.Values(slices.Concat(w.reply.Unknown, w.skipped)))
+}
+
+// skippedExemplars are counted elsewhere, or come again with their labels.
+func (w *write) skippedExemplars() (n int) {
+	for _, i := range w.skips() {
+		n += int(w.f.Series[i].Exemplars)
+	}
+	return n
 }
 
 // appendExemplar appends exemplar j of series i; false means that the head

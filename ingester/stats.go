@@ -6,18 +6,22 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/prometheus/prometheus/tsdb/wlog"
+
+	"github.com/weir-metrics/weir/cardinality"
 )
 
 // TenantStats is what an operator may want to know of one tenant. Sizes are in
 // bytes, times in milliseconds since 1970.
 type TenantStats struct {
 	ID          string `json:"id"`
-	State       string `json:"state"`          // open, closed, failed: its log cannot be written, or broken: it cannot be opened
-	Why         string `json:"why,omitempty"`  // it is broken
-	Series      uint64 `json:"series"`         // in memory
-	Samples     uint64 `json:"samples"`        // and histograms, written since the TSDB was opened
+	State       string `json:"state"`         // open, closed, failed: its log cannot be written, or broken: it cannot be opened
+	Why         string `json:"why,omitempty"` // it is broken
+	Series      uint64 `json:"series"`        // in memory
+	Samples     uint64 `json:"samples"`       // and histograms, written since the TSDB was opened
+	Active      int    `json:"active_series"`
 	Stored      uint64 `json:"stored_samples"` // and histograms, in all its life; without what repeats a sample
 	MemoryBytes int64  `json:"memory_bytes"`   // an estimate
 	Oldest      int64  `json:"oldest_ms"`      // sample, or a little before it; 0 when there is none
@@ -71,6 +75,7 @@ func (i *Ingester) describe(s *slot) TenantStats {
 	if t == nil {
 		return out
 	}
+	t.series.count(time.Now(), func(a *cardinality.Active) { out.Active = a.Total() })
 	out.Series, out.Samples = t.db.Head().NumSeries(), t.written.Load()
 	for _, b := range t.db.Blocks() {
 		out.Blocks++

@@ -85,6 +85,7 @@ func (i *Ingester) Write(ctx context.Context, tenantID string, f *proto.Frame, r
 		}
 	}
 	if n := len(f.Exemplars); n > 0 && t.limits().MaxExemplars == 0 {
+		n -= w.skippedExemplars()
 		reply.Written.Exemplars += n // as the tenant wants it
 		i.metrics.exemplarsDropped.Add(float64(n))
 	} else if n > 0 {

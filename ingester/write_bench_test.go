@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/weir-metrics/weir/cardinality"
 	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/tenant"
 )
 
 const (
@@ -112,5 +115,38 @@ func BenchmarkNewSeries(b *testing.B) {
 		if err := n.Write(context.Background(), id, &frames[i%len(frames)].Frame, &reply); err != nil || reply.Written.Samples != perFrame {
 			b.Fatal(err, reply.Written)
 		}
+	})
+}
+
+// BenchmarkRecount measures what happens to all series of a tenant at once: those
+// that have stopped are looked for once a minute, and all are counted anew under
+// other label sets.
+func BenchmarkRecount(b *testing.B) {
+	n := start(b)
+	for i := range benchSeries / perFrame {
+		f := &frame{}
+		for j := range perFrame {
+			f.series(benchLabels(i*perFrame+j)).float(t0, 1)
+		}
+		n.write(team, f)
+	}
+	t := n.find(team)
+	b.Run("expire", func(b *testing.B) {
+		for b.Loop() {
+			t.series.expired--
+			t.series.count(time.Now(), func(*cardinality.Active) {})
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/benchSeries, "ns/series")
+	})
+	b.Run("label sets", func(b *testing.B) {
+		i := 0
+		for b.Loop() {
+			i++
+			n.setLimits(func(l *tenant.Limits) {
+				l.LabelSets = []tenant.LabelSet{{Name: fmt.Sprint(i), Match: `{route=~"/api/.*"}`}}
+			})
+			require.NoError(b, t.follow(n.limits.Load()))
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/benchSeries, "ns/series")
 	})
 }
