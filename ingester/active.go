@@ -123,7 +123,7 @@ func (t *seriesTable) leave(e *entry) {
 }
 
 // expire counts those series out that have sent nothing for idleMinutes, once a
-// minute: a hundred thousand series take less than a millisecond. The caller holds
+// minute: a million series take some milliseconds. The caller holds
 // mu for writing.
 func (t *seriesTable) expire(minute int32) {
 	if minute <= t.expired {

@@ -107,8 +107,7 @@ func (i *Ingester) Write(ctx context.Context, tenantID string, f *proto.Frame, r
 func (w *write) release() {
 	clear(w.entries)
 	clear(w.late)
-	clear(w.refused)
-	*w = write{entries: w.entries[:0], late: w.late[:0], running: w.running[:0], refused: w.refused[:0], skipped: w.skipped[:0]}
+	*w = write{entries: w.entries[:0], late: w.late[:0], running: w.running[:0], skipped: w.skipped[:0]}
 	writes.Put(w)
 }
 
@@ -122,7 +121,6 @@ func (w *write) commitNew(ctx context.Context, t *tenantDB) error {
 	}
 	app := t.db.AppenderV2(ctx)
 	t.series.resolve(w, app)
-	refused := w.refused
 	w.labels = w.f.Labels
 	w.number, w.running = t.writes.begin(w.running[:0])
 	defer t.writes.end(w.number)
@@ -132,23 +130,7 @@ func (w *write) commitNew(ctx context.Context, t *tenantDB) error {
 		ls := w.labelsOf(uint32(i))
 		before := len(w.late)
 		w.unknown = e == nil || (e.ref.Load() == 0 && ls.IsEmpty())
-		skip := false
-		switch {
-		case len(refused) > 0 && refused[0].series == uint32(i):
-			w.refuse(uint32(i), refused[0].Verdict)
-			refused, skip = refused[1:], true
-		case w.unknown:
-		case w.knownOnly && !w.inHead(app, e, ls):
-			t.series.leave(e)
-			w.postpone(uint32(i), t.disk.noNewSeries())
-			skip = true
-		case e.seen.Load() < w.minute && s.Counts().Total() > 0:
-			if v := t.series.touch(s.ID, e, w.minute); v.Reason != proto.OK {
-				w.refuse(uint32(i), v)
-				skip = true
-			}
-		}
-		if skip {
+		if !w.takes(t, app, uint32(i), ls) {
 			floats += s.Floats
 			histograms += s.Histograms
 			continue
@@ -171,6 +153,29 @@ func (w *write) commitNew(ctx context.Context, t *tenantDB) error {
 		histograms += s.Histograms
 	}
 	return w.commit(ctx, t, app)
+}
+
+// takes reports whether series i, with labels ls if they came, is stored now, and
+// counts it if it is not. One that is unknown is.
+func (w *write) takes(t *tenantDB, app storage.AppenderV2, i uint32, ls labels.Labels) bool {
+	s, e := &w.f.Series[i], w.entries[i]
+	switch {
+	case len(w.refused) > 0 && w.refused[0].series == i:
+		w.refuse(i, w.refused[0].Verdict)
+		w.refused = w.refused[1:]
+		return false
+	case w.unknown:
+	case w.knownOnly && !w.inHead(app, e, ls):
+		t.series.leave(e)
+		w.postpone(i, t.disk.noNewSeries())
+		return false
+	case e.seen.Load() < w.minute && s.Counts().Total() > 0:
+		if v := t.series.touch(s.ID, e, w.minute); v.Reason != proto.OK {
+			w.refuse(i, v)
+			return false
+		}
+	}
+	return true
 }
 
 // commit ends a transaction of the samples counted in w.stored. The caller holds
