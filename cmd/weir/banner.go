@@ -15,13 +15,14 @@ import (
 // query that already answers.
 type banner struct {
 	addr    net.Addr // of the HTTP listener
+	tls     bool     // which speaks TLS
 	mode    tenant.Mode
 	tenant  string // that has data already; empty when none has
 	dataDir string
 }
 
 func (b banner) print(w io.Writer) error {
-	base := baseURL(b.addr)
+	base := baseURL(b.addr, b.tls)
 	var text strings.Builder
 	release := ""
 	if version.Version != "" {
@@ -73,16 +74,20 @@ func (b banner) firstQuery(base string) string {
 }
 
 // baseURL is how a client on this machine reaches addr.
-func baseURL(addr net.Addr) string {
+func baseURL(addr net.Addr, tls bool) string {
+	scheme := "http://"
+	if tls {
+		scheme = "https://"
+	}
 	tcp, ok := addr.(*net.TCPAddr)
 	if !ok || tcp.IP.IsUnspecified() {
 		_, port, err := net.SplitHostPort(addr.String())
 		if err != nil {
-			return "http://" + addr.String()
+			return scheme + addr.String()
 		}
-		return "http://localhost:" + port
+		return scheme + "localhost:" + port
 	}
-	return "http://" + tcp.String()
+	return scheme + tcp.String()
 }
 
 func indent(text string) string {

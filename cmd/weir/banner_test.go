@@ -23,7 +23,7 @@ func TestBanner(t *testing.T) {
 		forbidden string
 	}{
 		{
-			"alone", banner{loopback, tenant.ModeNone, tenant.Anonymous, "./data"},
+			"alone", banner{loopback, false, tenant.ModeNone, tenant.Anonymous, "./data"},
 			[]string{
 				"- url: http://127.0.0.1:9009/api/v1/push\n", "    http://127.0.0.1:9009/prometheus\n",
 				"curl -s 'http://127.0.0.1:9009/prometheus/api/v1/query?query=up'\n", "./data",
@@ -31,12 +31,12 @@ func TestBanner(t *testing.T) {
 			tenant.Header,
 		},
 		{
-			"behind a proxy", banner{everywhere, tenant.ModeHeader, "ops", "./data"},
+			"behind a proxy", banner{everywhere, false, tenant.ModeHeader, "ops", "./data"},
 			[]string{"http://localhost:80/api/v1/push", tenant.Header + ": anonymous  # your tenant", "-H 'X-Scope-OrgID: ops' 'http://localhost:80/"},
 			"127.0.0.1",
 		},
 		{
-			"with credentials", banner{everywhere, tenant.ModeRequired, "ops", "./data"},
+			"with credentials", banner{everywhere, false, tenant.ModeRequired, "ops", "./data"},
 			[]string{
 				"    authorization:\n          credentials: weir_...", "http://localhost:80/api/v1/push",
 				"curl -s -H 'Authorization: Bearer weir_...' -H 'X-Scope-OrgID: ops' 'http://localhost:80/",
@@ -44,8 +44,12 @@ func TestBanner(t *testing.T) {
 			"your tenant",
 		},
 		{
-			"without own metrics", banner{loopback, tenant.ModeNone, "", "./data"},
+			"without own metrics", banner{loopback, false, tenant.ModeNone, "", "./data"},
 			[]string{"http://127.0.0.1:9009/api/v1/push"}, "curl",
+		},
+		{
+			"over TLS", banner{everywhere, true, tenant.ModeNone, tenant.Anonymous, "./data"},
+			[]string{"- url: https://localhost:80/api/v1/push\n", "'https://localhost:80/prometheus/api/v1/query?query=up'"}, "http://",
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -56,7 +60,7 @@ func TestBanner(t *testing.T) {
 			}
 			require.NotContains(t, out.String(), tc.forbidden)
 
-			snippet := tc.banner.remoteWrite(baseURL(tc.banner.addr))
+			snippet := tc.banner.remoteWrite(baseURL(tc.banner.addr, tc.banner.tls))
 			cfg, err := config.Load(snippet, promslog.NewNopLogger())
 			require.NoError(t, err, "Prometheus refuses the snippet")
 			require.True(t, cfg.RemoteWriteConfigs[0].QueueConfig.RetryOnRateLimit)
@@ -69,6 +73,6 @@ func TestReadmeShowsTheSnippet(t *testing.T) {
 	readme, err := os.ReadFile("../../README.md")
 	require.NoError(t, err)
 	b := banner{addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9009}, mode: tenant.ModeNone, tenant: tenant.Anonymous}
-	require.Contains(t, string(readme), b.remoteWrite(baseURL(b.addr)))
-	require.Contains(t, string(readme), b.firstQuery(baseURL(b.addr)))
+	require.Contains(t, string(readme), b.remoteWrite(baseURL(b.addr, false)))
+	require.Contains(t, string(readme), b.firstQuery(baseURL(b.addr, false)))
 }

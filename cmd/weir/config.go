@@ -49,9 +49,11 @@ type LogConfig struct {
 
 // HTTPConfig has the addresses of the two listeners, and what each takes.
 type HTTPConfig struct {
-	Listen         string `yaml:"listen"`
-	AdminListen    string `yaml:"admin_listen"`
-	MaxConnections int    `yaml:"max_connections"`
+	Listen             string `yaml:"listen"`
+	WebConfigFile      string `yaml:"web_config_file"`
+	AdminListen        string `yaml:"admin_listen"`
+	AdminWebConfigFile string `yaml:"admin_web_config_file"`
+	MaxConnections     int    `yaml:"max_connections"`
 }
 
 // AuthConfig says how the tenant of a request is found.
@@ -78,9 +80,11 @@ func DefaultConfig() Config {
 			AuditFile: "",       // of audit records, a JSON object each; empty: they are in the log
 		},
 		HTTP: HTTPConfig{
-			Listen:         "",               // by auth.mode: see defaultListen
-			AdminListen:    "127.0.0.1:9010", // pprof; empty: none
-			MaxConnections: 4096,             // of each listener, about 16 KiB each; beyond that idle ones are closed
+			Listen:             "",               // by auth.mode: see defaultListen
+			WebConfigFile:      "",               // TLS, in the format of Prometheus' exporter toolkit; empty: none
+			AdminListen:        "127.0.0.1:9010", // pprof; empty: none
+			AdminWebConfigFile: "",               // likewise
+			MaxConnections:     4096,             // of each listener, about 16 KiB each; beyond that idle ones are closed
 		},
 		Auth: AuthConfig{
 			Mode:           tenant.ModeNone, // none, header or required

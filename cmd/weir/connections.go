@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"container/list"
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"sync"
@@ -16,19 +17,21 @@ import (
 // connections is a listener that has at most max connections open. When it has,
 // a new one takes the place of the one that has waited longest for a request; a
 // sender whose idle connection is closed opens another. When all are busy, the
-// new one is closed.
+// new one is closed. A connection whose TLS handshake is not complete waits for a
+// request like any other.
 type connections struct {
 	net.Listener
 	max     int
 	dropped prometheus.Counter
+	web     *webConfig // nil: no TLS
 
 	mu      sync.Mutex
 	open    map[*connection]*list.Element // guarded by mu; the element of those that wait, else nil
 	waiting list.List                     // of *connection without a request, the longest first; guarded by mu
 }
 
-func newConnections(l net.Listener, max int, dropped prometheus.Counter) *connections {
-	return &connections{Listener: l, max: max, dropped: dropped, open: make(map[*connection]*list.Element)}
+func newConnections(l net.Listener, max int, dropped prometheus.Counter, web *webConfig) *connections {
+	return &connections{Listener: l, max: max, dropped: dropped, web: web, open: make(map[*connection]*list.Element)}
 }
 
 // Accept implements net.Listener.
@@ -39,7 +42,7 @@ func (l *connections) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if c := l.add(conn); c != nil {
-			return c, nil
+			return l.web.wrap(c), nil
 		}
 	}
 }
@@ -80,8 +83,11 @@ func (l *connections) forget(c *connection) {
 
 // follow is http.Server.ConnState: it knows which connections wait.
 func (l *connections) follow(conn net.Conn, state http.ConnState) {
-	c, ok := conn.(*connection)
-	if !ok {
+	if t, ok := conn.(*tls.Conn); ok && state == http.StateClosed && !t.ConnectionState().HandshakeComplete {
+		l.web.metrics.failures.Inc()
+	}
+	c := below(conn)
+	if c == nil {
 		return
 	}
 	l.mu.Lock()
@@ -111,21 +117,32 @@ func (l *connections) count() int {
 type connection struct {
 	net.Conn
 	of      *connections
-	handled atomic.Bool // a handler has been asked, so what is written is its answer
+	handled atomic.Bool                // a handler has been asked, so what is written is its answer
+	vouched atomic.Pointer[webVersion] // that found the client's certificate good last; nil without TLS
+}
+
+// below returns the connection that a server's is made of, or nil.
+func below(conn net.Conn) *connection {
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
+	}
+	c, _ := conn.(*connection)
+	return c
 }
 
 type connectionKey struct{}
 
 // withConnection is http.Server.ConnContext.
 func withConnection(ctx context.Context, conn net.Conn) context.Context {
-	return context.WithValue(ctx, connectionKey{}, conn)
+	return context.WithValue(ctx, connectionKey{}, below(conn))
 }
 
-// handling is called when a handler is asked; ctx is the request's.
-func handling(ctx context.Context) {
-	if c, ok := ctx.Value(connectionKey{}).(*connection); ok {
-		c.handled.Store(true)
-	}
+// handling is called when a handler is asked; ctx is the request's. It returns
+// the connection on which that came.
+func handling(ctx context.Context) *connection {
+	c := ctx.Value(connectionKey{}).(*connection)
+	c.handled.Store(true)
+	return c
 }
 
 // Close implements net.Conn.
@@ -138,7 +155,8 @@ func (c *connection) Close() error {
 
 // net/http answers 501 to a transfer coding that it does not know, and 505 to
 // another version of HTTP, before any handler is asked. Senders repeat a 5xx for
-// ever, and these can never succeed; so they become a 400.
+// ever, and these can never succeed; so they become a 400, but for TLS, through
+// which we do not see.
 var (
 	serverError = []byte("HTTP/1.1 50")
 	badRequest  = []byte("HTTP/1.1 400 Bad Request")
@@ -172,9 +190,9 @@ func newConnectionMetrics(reg prometheus.Registerer) connectionMetrics {
 	}, []string{"listener"})}
 }
 
-// bound returns l with at most max connections at once.
-func (m connectionMetrics) bound(name string, l net.Listener, max int) *connections {
-	c := newConnections(l, max, m.dropped.WithLabelValues(name))
+// bound returns l with at most max connections at once, over TLS unless web is nil.
+func (m connectionMetrics) bound(name string, l net.Listener, max int, web *webConfig) *connections {
+	c := newConnections(l, max, m.dropped.WithLabelValues(name), web)
 	promauto.With(m.reg).NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "weir_http_connections", ConstLabels: prometheus.Labels{"listener": name},
 		Help: "Open connections, by listener.",

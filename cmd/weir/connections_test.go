@@ -23,9 +23,15 @@ import (
 // serve runs a server with at most max connections until the test ends.
 func serve(t *testing.T, max int, h http.Handler) (addr string, conns *connections) {
 	t.Helper()
+	return serveWeb(t, max, nil, h)
+}
+
+// serveWeb is serve over TLS, unless web is nil.
+func serveWeb(t *testing.T, max int, web *webConfig, h http.Handler) (addr string, conns *connections) {
+	t.Helper()
 	l, err := listen("-http.listen", "127.0.0.1:0")
 	require.NoError(t, err)
-	conns = newConnections(l, max, prometheus.NewCounter(prometheus.CounterOpts{Name: "dropped"}))
+	conns = newConnections(l, max, prometheus.NewCounter(prometheus.CounterOpts{Name: "dropped"}), web)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- server{conns, h, slog.New(slog.DiscardHandler)}.run(ctx) }()
@@ -232,21 +238,30 @@ func (p onePipe) Close() error {
 func (p onePipe) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 
 // TestSlowHeader: a client that sends its header byte by byte is cut off, and so
-// is one that sends none.
+// is one that sends none, or does not get its TLS handshake done.
 func TestSlowHeader(t *testing.T) {
-	for _, header := range []string{"", "GET / HTTP/1.1\r\nHost: " + strings.Repeat("w", 100)} {
+	f := newWebFiles(t, "")
+	for _, tc := range []struct {
+		header string
+		web    *webConfig
+	}{
+		{"", nil},
+		{"GET / HTTP/1.1\r\nHost: " + strings.Repeat("w", 100), nil},
+		{"", f.open(t)},
+		{"\x16\x03\x01\x02\x00" + strings.Repeat("w", 100), f.open(t)},
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			p := onePipe{make(chan net.Conn, 1), make(chan struct{})}
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error, 1)
-			conns := newConnections(p, 1, prometheus.NewCounter(prometheus.CounterOpts{}))
+			conns := newConnections(p, 1, prometheus.NewCounter(prometheus.CounterOpts{}), tc.web)
 			go func() { done <- server{conns, http.NotFoundHandler(), slog.New(slog.DiscardHandler)}.run(ctx) }()
 			client, conn := net.Pipe()
 			p.conn <- conn
 			start := time.Now()
 			var sender sync.WaitGroup
 			sender.Go(func() {
-				for _, b := range []byte(header) {
+				for _, b := range []byte(tc.header) {
 					time.Sleep(time.Second)
 					if _, err := client.Write([]byte{b}); err != nil {
 						return

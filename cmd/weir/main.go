@@ -5,6 +5,7 @@
 //	targets.go      what runs, in the order in which it starts
 //	lifecycle.go    start in order, stop in reverse
 //	server.go       HTTP on a listener; connections.go bounds what it takes
+//	webconfig.go    TLS on a listener, reloaded; checks clients' certificates again
 //	logging.go      log lines: level at run time, no floods, request ids
 //	tracing.go      spans to an OTLP collector
 //	memory.go       GOMEMLIMIT from the cgroup

@@ -25,12 +25,17 @@ const (
 	// included, so that connections are reused.
 	idleTimeout = 5 * time.Minute
 
-	// headerTimeout bounds what a client that sends nothing can hold.
+	// headerTimeout bounds what a client that sends nothing can hold. It is the time
+	// for a TLS handshake too.
 	headerTimeout = 10 * time.Second
 
 	// maxHeaderBytes is what a client can make us keep before it has said whose
 	// request it is. A longer query travels as a POST.
 	maxHeaderBytes = 64 << 10
+
+	// maxStreams is how many requests an HTTP/2 connection may have in flight: as
+	// few as RFC 9113 recommends, because they do not count as connections.
+	maxStreams = 100
 
 	// answerTimeout is for what net/http answers by itself; the handler sets its
 	// own with each piece that it sends.
@@ -61,8 +66,7 @@ func (s server) run(ctx context.Context) error {
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			handlers.Add(1)
 			defer handlers.Done()
-			handling(req.Context())
-			s.handler.ServeHTTP(w, req)
+			s.handle(w, req)
 		}),
 		ReadHeaderTimeout: headerTimeout,
 		WriteTimeout:      answerTimeout,
@@ -70,6 +74,7 @@ func (s server) run(ctx context.Context) error {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ConnState:         s.listener.follow,
 		ConnContext:       withConnection,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		ErrorLog:          slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, 1)
@@ -89,6 +94,21 @@ func (s server) run(ctx context.Context) error {
 		waitAtMost(&handlers, abandonTimeout)
 	}
 	return err
+}
+
+// handle answers one request.
+func (s server) handle(w http.ResponseWriter, req *http.Request) {
+	conn := handling(req.Context())
+	ending, err := s.listener.web.check(conn, req.TLS, time.Now())
+	if ending {
+		w.Header().Set("Connection", "close") // over HTTP/2 it becomes a GOAWAY
+	}
+	if err != nil {
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	s.handler.ServeHTTP(w, req)
 }
 
 // waitAtMost waits for wg, but not for ever: a handler that ignores its context

@@ -19,7 +19,7 @@ func TestServerDrains(t *testing.T) {
 	addr := listener.Addr().String()
 
 	entered, release := make(chan struct{}), make(chan struct{})
-	s := server{listener: newConnections(listener, 10, prometheus.NewCounter(prometheus.CounterOpts{})), logger: slog.New(slog.DiscardHandler), handler: http.HandlerFunc(
+	s := server{listener: newConnections(listener, 10, prometheus.NewCounter(prometheus.CounterOpts{}), nil), logger: slog.New(slog.DiscardHandler), handler: http.HandlerFunc(
 		func(w http.ResponseWriter, req *http.Request) {
 			close(entered)
 			<-release

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -141,17 +142,32 @@ func newComponents(ctx context.Context, cfg Config, tenants *tenant.Directory, s
 // the admin listener.
 func newServers(cfg HTTPConfig, listener net.Listener, surface *api.API, log *log, reg *prometheus.Registry) ([]part, error) {
 	opened := newConnectionMetrics(reg)
-	data := server{opened.bound("http", listener, cfg.MaxConnections), surface.Handler(), log.component("http")}
-	parts := []part{{"http", data.run}}
-	if cfg.AdminListen == "" {
-		return parts, nil
-	}
-	adminListener, err := listen("-admin.listen", cfg.AdminListen)
+	web, err := openWebConfig("http.web_config_file", cfg.WebConfigFile, log.component("http"), newWebMetrics("http", reg))
 	if err != nil {
 		return nil, err
 	}
-	admin := server{opened.bound("admin", adminListener, cfg.MaxConnections), surface.AdminHandler(), log.component("admin http")}
-	return append(parts, part{"admin http", admin.run}), nil
+	parts := serving("http", opened.bound("http", listener, cfg.MaxConnections, web), surface.Handler(), log)
+	if cfg.AdminListen == "" {
+		return parts, nil
+	}
+	web, err = openWebConfig("http.admin_web_config_file", cfg.AdminWebConfigFile, log.component("admin http"), newWebMetrics("admin", reg))
+	if err != nil {
+		return nil, err
+	}
+	admin, err := listen("-admin.listen", cfg.AdminListen)
+	if err != nil {
+		return nil, err
+	}
+	return append(parts, serving("admin http", opened.bound("admin", admin, cfg.MaxConnections, web), surface.AdminHandler(), log)...), nil
+}
+
+// serving are the parts that serve one listener, and keep its TLS up to date.
+func serving(name string, on *connections, h http.Handler, log *log) []part {
+	parts := []part{{name, server{on, h, log.component(name)}.run}}
+	if on.web != nil {
+		parts = append([]part{{name + " web config", on.web.run}}, parts...)
+	}
+	return parts
 }
 
 // readyPoll is how long a newcomer may wait for the banner after weir is ready.
@@ -244,7 +260,7 @@ func greet(ctx context.Context, ready func() error, self *selfMetrics, hello fun
 }
 
 func sayHello(cfg Config, addr net.Addr, stdout io.Writer, logger *slog.Logger) {
-	b := banner{addr: addr, mode: cfg.Auth.Mode, dataDir: cfg.DataDir}
+	b := banner{addr: addr, tls: cfg.HTTP.WebConfigFile != "", mode: cfg.Auth.Mode, dataDir: cfg.DataDir}
 	if cfg.SelfMetrics.Enabled {
 		b.tenant = cfg.SelfMetrics.Tenant
 	}

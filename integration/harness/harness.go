@@ -5,6 +5,7 @@
 //	encode.go   series of a test -> remote-write 1.0 and 2.0, by the generated encoders
 //	push.go     POST to the write endpoint: status, body, Written headers; flush
 //	query.go    GET from the query endpoints
+//	certificates.go  a certificate authority
 //	disk.go     what a stopped server left on disk, bit by bit
 //
 // The server under test is weir, built from the working tree with released
