@@ -22,7 +22,7 @@ func TestErrorIDsAreDocumented(t *testing.T) {
 		ids[r.ID()] = "proto/reason.go"
 	}
 	literal := regexp.MustCompile(`"(weir-[a-z-]+)"`)
-	for _, dir := range []string{"proto", "tenant", "receiver", "ingester", "querier", "api", "cmd/weir"} {
+	for _, dir := range []string{"proto", "oidc", "tenant", "receiver", "ingester", "querier", "api", "cmd/weir"} {
 		files, err := filepath.Glob(filepath.Join("../..", dir, "*.go"))
 		require.NoError(t, err)
 		for _, f := range files {

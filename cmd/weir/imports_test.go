@@ -26,7 +26,8 @@ var allowedImports = map[string][]string{
 	"relabel":     {"proto"},
 	"audit":       {"tracing"},
 	"strictyaml":  {},
-	"tenant":      {"audit", "relabel", "strictyaml", "proto"},
+	"oidc":        {"proto"},
+	"tenant":      {"audit", "oidc", "relabel", "strictyaml", "proto"},
 	"overload":    {"proto"},
 	"ledger":      {"proto"},
 	"cardinality": {"proto"},
@@ -54,7 +55,7 @@ var allowedImports = map[string][]string{
 	"cmd/weir": {
 		"cardinality",
 		"api", "ruler", "receiver", "ingester", "querier", "store/gateway", "store/compact",
-		"store", "ring", "rpc", "overload", "ledger", "tenant", "audit", "relabel", "strictyaml", "tracing", "proto",
+		"store", "ring", "rpc", "overload", "ledger", "tenant", "audit", "oidc", "relabel", "strictyaml", "tracing", "proto",
 	},
 
 	// Speak to processes over HTTP, as anybody could.

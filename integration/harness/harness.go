@@ -6,6 +6,7 @@
 //	push.go     POST to the write endpoint: status, body, Written headers; flush
 //	query.go    GET from the query endpoints
 //	certificates.go  a certificate authority
+//	issuer.go   an OpenID Connect issuer
 //	disk.go     what a stopped server left on disk, bit by bit
 //
 // The server under test is weir, built from the working tree with released
