@@ -36,6 +36,7 @@ const (
 // Actor is who is behind a record, as far as it is known.
 type Actor struct {
 	Credential string // its id; "": none was needed, or none was recognised
+	Subject    string // whom the token or the certificate names that was shown; "": a secret names nobody
 	Tenant     string
 	Source     string // address
 	UserAgent  string
@@ -162,6 +163,7 @@ func (l *Log) write(ctx context.Context, event string, who Actor, more ...slog.A
 		}
 	}
 	text("credential", who.Credential)
+	text("subject", who.Subject)
 	text("tenant", who.Tenant)
 	text("addr", who.Source)
 	text("user_agent", who.UserAgent)

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/weir-metrics/weir/audit"
+	"github.com/weir-metrics/weir/oidc"
 	"github.com/weir-metrics/weir/proto"
 )
 
@@ -19,7 +20,8 @@ type Auth struct {
 	// ModeHeader, when there are any, nobody else may name a tenant.
 	TrustedProxies []netip.Prefix
 
-	Audit    *audit.Log // nil: nothing is recorded
+	Tokens   *oidc.Verifier // of issuers; nil: none is taken
+	Audit    *audit.Log     // nil: nothing is recorded
 	Registry prometheus.Registerer
 }
 
@@ -27,8 +29,8 @@ type Auth struct {
 // scope of need. Its errors are of the kinds Unauthenticated, Forbidden, BadData,
 // Limit and Unavailable; the answer to the first needs Challenge.
 //
-//	Authorization ── shownIn ──> user, secret ── verify ──> grant ── choose, permit ──> Identity
-//	X-Scope-OrgID, user ──────────────────────────────────────┘
+//	secret, token or certificate ── holderOf ──> holder of grants ── pick ──> Identity
+//	X-Scope-OrgID, user ── choose, among the tenants of the grants ───┘
 func (d *Directory) Authenticate(hr *http.Request, need Scope) (Identity, error) {
 	who, err := d.identify(hr, need)
 	if err == nil && who.Tenant == "" {
@@ -77,24 +79,73 @@ func (d *Directory) identify(hr *http.Request, need Scope) (Identity, *proto.Err
 		id, err := d.named(hr)
 		return Identity{Tenant: id, Scopes: AllScopes}, err
 	}
+	now := time.Now()
+	h, user, err := d.holderOf(hr, now)
+	if h == nil {
+		return Identity{}, err
+	}
+	who := h.identity()
+	if err == nil {
+		who, err = d.pick(hr, h, user, need)
+	}
+	if err == nil && h.use.at(now) && d.auth.Audit != nil {
+		d.auth.Audit.Used(hr.Context(), d.actor(hr, who))
+	}
+	return who, err
+}
+
+// holderOf returns who sent a request, and the user of basic auth. What the
+// Authorization header shows goes before the certificate of the connection. With
+// an error, that is somebody whose secret does not count now, or nil.
+func (d *Directory) holderOf(hr *http.Request, now time.Time) (h *holder, user string, err *proto.Error) {
+	if cert := certificateOf(hr); cert != nil && len(hr.Header["Authorization"]) == 0 {
+		h, err = d.ofCertificate(cert)
+		return h, "", err
+	}
 	user, secret, err := shownIn(hr.Header)
 	if err != nil {
-		return Identity{}, err
+		return nil, "", err
 	}
-	now := time.Now()
+	if d.auth.Tokens != nil && !looksLikeSecret(secret) {
+		if forwarded := hr.Header[idTokenKey]; len(forwarded) == 1 && user == "" {
+			secret = forwarded[0]
+		}
+		if oidc.LooksLikeToken(secret) {
+			h, err = d.ofToken(hr, secret, now)
+			return h, user, err
+		}
+	}
 	held, err := d.verify(hr, secret, now)
 	if held == nil {
-		return Identity{}, err
+		return nil, user, err
 	}
-	who := held.of.who
-	if err == nil {
-		who.Tenant, err = held.of.choose(hr.Header, user)
+	return &held.holder, user, err
+}
+
+// pick returns who a holder is for the tenant of a request: by the first grant
+// that owns it and does for the request. Grants are not added up, so that what one
+// binds or hides, another does not undo. Where none does, the error is that of the
+// first that owns the tenant.
+func (d *Directory) pick(hr *http.Request, h *holder, user string, need Scope) (Identity, *proto.Error) {
+	who := h.identity()
+	tenantID, err := h.of.choose(hr.Header, user)
+	if err != nil {
+		return who, err
 	}
-	if err == nil {
-		err = d.permit(hr, held.of, need)
-	}
-	if err == nil && held.use.at(now) && d.auth.Audit != nil {
-		d.auth.Audit.Used(hr.Context(), d.actor(hr, who))
+	who.Tenant = tenantID
+	for _, g := range h.grants {
+		if tenantID != "" && !g.owns(tenantID) {
+			continue
+		}
+		refusal := d.permit(hr, g, need)
+		if refusal == nil {
+			who = g.who
+			who.Tenant, who.Subject = tenantID, h.subject
+			return who, nil
+		}
+		if err == nil {
+			err = refusal
+		}
 	}
 	return who, err
 }
@@ -197,11 +248,8 @@ func (d *Directory) verify(hr *http.Request, secret string, now time.Time) (*hel
 
 // unknown is what to answer to a secret that nobody has.
 func (d *Directory) unknown(hr *http.Request, secret string, now time.Time) *proto.Error {
-	if wait := d.failures.take(sourceOf(hr, d.auth.TrustedProxies), now); wait > 0 {
-		return &proto.Error{
-			Kind: proto.KindLimit, ID: "weir-auth-throttled", RetryAfter: wait,
-			Msg: "too many unknown tokens from your address; correct the token, and wait",
-		}
+	if throttled := d.throttled(hr, now); throttled != nil {
+		return throttled
 	}
 	switch {
 	case !looksLikeSecret(secret):
@@ -210,6 +258,19 @@ func (d *Directory) unknown(hr *http.Request, secret string, now time.Time) *pro
 		return invalid("the token is damaged, its checksum is wrong: was it copied in full?")
 	}
 	return invalid("the token is not known here: was it revoked?")
+}
+
+// throttled notes that a request showed what is wrong, and is what to answer when
+// its source did so too often; nil when it did not.
+func (d *Directory) throttled(hr *http.Request, now time.Time) *proto.Error {
+	wait := d.failures.take(sourceOf(hr, d.auth.TrustedProxies), now)
+	if wait <= 0 {
+		return nil
+	}
+	return &proto.Error{
+		Kind: proto.KindLimit, ID: "weir-auth-throttled", RetryAfter: wait,
+		Msg: "too many unknown tokens from your address; correct the token, and wait",
+	}
 }
 
 // choose returns the tenant that a request is for: the one it names, or the only
@@ -276,7 +337,7 @@ func (d *Directory) Acted(hr *http.Request, who Identity, action, object string)
 // actor is who is behind a request, for records.
 func (d *Directory) actor(hr *http.Request, who Identity) audit.Actor {
 	a := audit.Actor{
-		Credential: who.Credential, Tenant: who.Tenant, UserAgent: hr.UserAgent(), Method: hr.Method, Path: hr.URL.Path,
+		Credential: who.Credential, Subject: who.Subject, Tenant: who.Tenant, UserAgent: hr.UserAgent(), Method: hr.Method, Path: hr.URL.Path,
 	}
 	if source := sourceOf(hr, d.auth.TrustedProxies); source.IsValid() {
 		a.Source = source.String()

@@ -14,13 +14,15 @@ import (
 // Credential is an entry of the list credentials in the runtime file: who may do
 // what for which tenants. It holds hashes of secrets, never a secret.
 type Credential struct {
-	ID           string       `yaml:"id"`            // for people, logs and basic auth; formed as a tenant id
-	Tenants      []string     `yaml:"tenants"`       // that it owns
-	Scopes       []string     `yaml:"scopes"`        // write, read, rules, admin
-	Secrets      []Secret     `yaml:"secrets"`       // each is as good as another: two of them overlap in a rotation
-	Labels       []BoundLabel `yaml:"labels"`        // of every series that is written with it
-	Readable     []string     `yaml:"readable"`      // selectors of the series that it may read, see LabelPolicy; none: all
-	AllowedCIDRs []string     `yaml:"allowed_cidrs"` // from where it may be used; none: from anywhere
+	ID           string            `yaml:"id"`                    // for people, logs and basic auth; formed as a tenant id
+	Tenants      []string          `yaml:"tenants"`               // that it owns; {tenant} is what is found in a name that jwt or certificate matches
+	Scopes       []string          `yaml:"scopes"`                // write, read, rules, admin
+	Secrets      []Secret          `yaml:"secrets"`               // each is as good as another: two of them overlap in a rotation
+	JWT          *TokenMatch       `yaml:"jwt,omitempty"`         // tokens that are as good
+	Certificate  *CertificateMatch `yaml:"certificate,omitempty"` // certificates of clients that are as good
+	Labels       []BoundLabel      `yaml:"labels"`                // of every series that is written with it
+	Readable     []string          `yaml:"readable"`              // selectors of the series that it may read, see LabelPolicy; none: all
+	AllowedCIDRs []string          `yaml:"allowed_cidrs"`         // from where it may be used; none: from anywhere
 }
 
 // Secret is one of the secrets of a credential.
@@ -59,9 +61,10 @@ func (s Scope) String() string {
 
 // grant is what a credential allows, whatever was shown to prove it.
 type grant struct {
-	who     Identity // all but the tenant
-	tenants []string // that it owns, sorted
-	sources []netip.Prefix
+	who       Identity // all but the tenant
+	tenants   []string // that it owns, sorted
+	templates []string // of more tenants, with a place for what a name has
+	sources   []netip.Prefix
 }
 
 func (g *grant) owns(tenantID string) bool {
@@ -81,7 +84,8 @@ func (c *compiler) grant(path string, cred *Credential) *grant {
 	if err := ValidateID(cred.ID); err != nil {
 		c.violation(path+".id", cred.ID, "be formed as a tenant id: %v", err)
 	}
-	g := &grant{tenants: c.tenants(path+".tenants", cred.Tenants)}
+	g := new(grant)
+	g.tenants, g.templates = c.tenants(path+".tenants", cred.Tenants)
 	g.who.Credential = cred.ID
 	g.who.Scopes = c.scopes(path+".scopes", cred.Scopes)
 	g.who.Bound = c.labels(path+".labels", cred.Labels)
@@ -99,18 +103,27 @@ func (c *compiler) grant(path string, cred *Credential) *grant {
 	return g
 }
 
-func (c *compiler) tenants(path string, ids []string) []string {
-	sorted := slices.Clone(ids)
-	slices.Sort(sorted)
+// tenants returns the tenants that are named, sorted, and the templates of others.
+func (c *compiler) tenants(path string, ids []string) (sorted, templates []string) {
+	seen := make(map[string]bool)
 	for i, id := range ids {
-		if err := ValidateID(id); err != nil {
+		example := id
+		if strings.Contains(id, tenantPlace) {
+			example = strings.Replace(id, tenantPlace, "a", 1)
+			templates = append(templates, id)
+		} else {
+			sorted = append(sorted, id)
+		}
+		if err := ValidateID(example); err != nil {
 			c.violation(fmt.Sprintf("%s[%d]", path, i), id, "be a tenant id: %v", err)
 		}
-		if i > 0 && sorted[i-1] == sorted[i] {
-			c.violation(path, sorted[i], "be listed once")
+		if seen[id] {
+			c.violation(path, id, "be listed once")
 		}
+		seen[id] = true
 	}
-	return sorted
+	slices.Sort(sorted)
+	return sorted, templates
 }
 
 // readable compiles the label policy of a credential with scopes; those that go
@@ -182,7 +195,7 @@ func (c *compiler) secret(path string, s *Secret, g *grant) (Hash, *heldSecret) 
 		// The value is left out: whatever it is, somebody may use it as a secret.
 		c.errs = append(c.errs, fmt.Errorf("%s.sha256: must be 64 hexadecimal digits, the SHA-256 of a secret and not the secret", path))
 	}
-	held := &heldSecret{of: g, name: hash.short()}
+	held := &heldSecret{holder: holder{of: g, grants: []*grant{g}}, name: hash.short()}
 	held.notBefore = c.time(path+".not_before", s.NotBefore)
 	held.expires = c.time(path+".expires", s.Expires)
 	if !held.expires.IsZero() && !held.notBefore.Before(held.expires) {

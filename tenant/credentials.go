@@ -20,15 +20,15 @@ import (
 // a secret was wrong; and a new secret counts as soon as its version is there.
 type Credentials struct {
 	bySecret map[Hash]*heldSecret
+	rules    map[string][]*rule // by the issuer of tokens; "": for certificates
 	list     []Credential
 }
 
-// heldSecret is a secret by which a grant is found.
+// heldSecret is a secret by which its holder is known.
 type heldSecret struct {
-	of                 *grant
+	holder
 	name               string    // Hash.short
 	notBefore, expires time.Time // zero: no bound
-	use                *use
 }
 
 // NewCredentials compiles the list of the runtime file, which is at path in it,
@@ -37,7 +37,7 @@ type heldSecret struct {
 func NewCredentials(path string, list []Credential, before *Credentials) (*Credentials, []error) {
 	var (
 		c    compiler
-		cs   = &Credentials{bySecret: make(map[Hash]*heldSecret), list: list}
+		cs   = &Credentials{bySecret: make(map[Hash]*heldSecret), rules: make(map[string][]*rule), list: list}
 		ids  = make(map[string]bool)
 		then = before.grants()
 	)
@@ -50,6 +50,9 @@ func NewCredentials(path string, list []Credential, before *Credentials) (*Crede
 		ids[cred.ID] = true
 		if old := then[cred.ID]; old != nil && reflect.DeepEqual(old.who.Bound, g.who.Bound) {
 			g.who.Bound = old.who.Bound
+		}
+		for _, r := range c.rules(at, cred, g) {
+			cs.rules[r.issuer] = append(cs.rules[r.issuer], r)
 		}
 		for j := range cred.Secrets {
 			at := fmt.Sprintf("%s.secrets[%d]", at, j)
@@ -66,12 +69,17 @@ func NewCredentials(path string, list []Credential, before *Credentials) (*Crede
 	return cs, withoutSecrets(c.errs)
 }
 
-// grants returns those of every credential with a secret, by id.
+// grants returns those of every credential that anybody can show, by id.
 func (cs *Credentials) grants() map[string]*grant {
 	all := make(map[string]*grant)
 	if cs != nil {
 		for _, held := range cs.bySecret {
 			all[held.of.who.Credential] = held.of
+		}
+		for _, rules := range cs.rules {
+			for _, r := range rules {
+				all[r.of.who.Credential] = r.of
+			}
 		}
 	}
 	return all
@@ -119,6 +127,9 @@ type CredentialInfo struct {
 	// Readable are the selectors of what it may read; none: all.
 	Readable []string     `json:"readable,omitempty"`
 	Secrets  []SecretInfo `json:"secrets"`
+
+	JWT         *TokenMatch       `json:"jwt,omitempty"`
+	Certificate *CertificateMatch `json:"certificate,omitempty"`
 }
 
 // SecretInfo describes a secret of a credential, of which it tells nothing.
@@ -137,7 +148,9 @@ func (cs *Credentials) describe(now time.Time) []CredentialInfo {
 		return all
 	}
 	for _, c := range cs.list {
-		info := CredentialInfo{ID: c.ID, Tenants: c.Tenants, Scopes: c.Scopes, Readable: c.Readable, Secrets: []SecretInfo{}}
+		info := CredentialInfo{
+			ID: c.ID, Tenants: c.Tenants, Scopes: c.Scopes, Readable: c.Readable, Secrets: []SecretInfo{}, JWT: c.JWT, Certificate: c.Certificate,
+		}
 		for _, s := range c.Secrets {
 			hash, _ := parseHash(s.SHA256)
 			info.Secrets = append(info.Secrets, cs.bySecret[hash].info(now))

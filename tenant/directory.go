@@ -44,6 +44,9 @@ type Directory struct {
 	watch    *watch // of the runtime file; nil: there is none
 	failures *throttle
 	metrics  *authMetrics
+
+	certificates certificates // whose they are
+	uses         uses         // of what names somebody
 }
 
 // NewDirectory returns a directory in which every tenant has the same settings.

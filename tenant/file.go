@@ -209,12 +209,12 @@ func planOf(n *yaml.Node) string {
 	return ""
 }
 
-// owned wants every tenant that a credential owns to be listed: nobody could use
+// owned wants every tenant that a credential names to be listed: nobody could use
 // it for another.
 func (p *parser) owned(credentials []Credential) {
 	for i, c := range credentials {
 		for j, id := range c.Tenants {
-			if _, listed := p.next.tenants[id]; !listed {
+			if _, listed := p.next.tenants[id]; !listed && !strings.Contains(id, tenantPlace) {
 				p.Add(fmt.Errorf("credentials[%d].tenants[%d]: %q: must be listed under tenants", i, j, id))
 			}
 		}

@@ -265,3 +265,26 @@ func BenchmarkParse(b *testing.B) {
 		before = v
 	}
 }
+
+// TestNamesInTheFile: rules on names are read as strictly as all else, and a
+// template names no tenant that has to be listed.
+func TestNamesInTheFile(t *testing.T) {
+	const file = `
+tenants: {a: {}}
+credentials:
+  - id: people
+    tenants: [a, "team-{tenant}"]
+    scopes: [read]
+    jwt: {issuer: "https://sso.example", claims: {groups: ["/{tenant}"], aud: [weir]}}
+    certificate: {uri: ["spiffe://prod/{tenant}"]}
+`
+	v, errs := parseText(file, RefuseUnlisted)
+	require.Empty(t, errs)
+	require.Len(t, v.credentials.rules["https://sso.example"], 1)
+	require.Len(t, v.credentials.rules[""], 1)
+	_, errs = parseText(strings.NewReplacer("issuer:", "isuer:", "uri:", "urn:", "/{tenant}\"]", "/{x}\"]").Replace(file), RefuseUnlisted)
+	text := strings.Join(errs, "\n")
+	require.Contains(t, text, "jwt.isuer: unknown key: did you mean issuer?")
+	require.Contains(t, text, "certificate.urn: unknown key")
+	require.Contains(t, text, `jwt.claims.groups[0]: "/{x}": must have no braces`)
+}

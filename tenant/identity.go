@@ -27,6 +27,7 @@ func (s Scope) Has(need Scope) bool { return s&need == need }
 type Identity struct {
 	Tenant     string
 	Credential string         // names what was shown, for logs and audit: never a secret; "" without authentication
+	Subject    string         // whom the token or the certificate names that was shown, for logs and audit; "": a secret names nobody
 	Scopes     Scope          //
 	Bound      *BoundLabels   // labels that the credential gives every series it writes; nil: none
 	Rules      *relabel.Rules // the credential's own, before the tenant's; nil: none

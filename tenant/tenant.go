@@ -1,7 +1,8 @@
 // Package tenant knows who a request belongs to and what that tenant may do.
 //
 //	HTTP request ── Directory.Authenticate ──> Identity: tenant, scopes, what is bound to the credential
-//	                  ├─ shownIn ── Credentials.find: SHA-256 of the secret ──> grant
+//	                  ├─ a secret ── Credentials.find, by its SHA-256 ──> holder of a grant
+//	                  ├─ a token of an issuer, or a certificate ── rules on names ──> holder of grants
 //	                  └─ throttle, for what is not found; audit, for what is refused
 //	tenant id ── Directory.Settings ──> *Settings (immutable): limits, rules, state
 //	runtime file ── Directory.Run (watch.go) ── parse (file.go) ──> version, in force for all of the above
@@ -12,6 +13,8 @@
 //	credential.go    a credential of the runtime file, checked and compiled
 //	policy.go        which series a credential may read
 //	credentials.go   one version of all of them, found by the hashes of secrets
+//	holder.go        who shows a token of an issuer or a certificate
+//	rule.go          what names those have to have; pattern.go: the forms of names
 //	secret.go        what a secret is, and how it is kept
 //	source.go        from where a request came, past trusted proxies
 //	state.go         what a tenant that is suspended is told

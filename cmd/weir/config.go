@@ -13,6 +13,7 @@ import (
 
 	"github.com/weir-metrics/weir/api"
 	"github.com/weir-metrics/weir/ingester"
+	"github.com/weir-metrics/weir/oidc"
 	"github.com/weir-metrics/weir/overload"
 	"github.com/weir-metrics/weir/receiver"
 	"github.com/weir-metrics/weir/strictyaml"
@@ -58,8 +59,9 @@ type HTTPConfig struct {
 
 // AuthConfig says how the tenant of a request is found.
 type AuthConfig struct {
-	Mode           tenant.Mode `yaml:"mode"`
-	TrustedProxies []string    `yaml:"trusted_proxies"`
+	Mode           tenant.Mode   `yaml:"mode"`
+	TrustedProxies []string      `yaml:"trusted_proxies"`
+	Issuers        []oidc.Issuer `yaml:"issuers"`
 }
 
 // SelfMetricsConfig says where weir writes its own metrics.
@@ -89,6 +91,7 @@ func DefaultConfig() Config {
 		Auth: AuthConfig{
 			Mode:           tenant.ModeNone, // none, header or required
 			TrustedProxies: []string{},      // networks, who are believed about where a request comes from
+			Issuers:        []oidc.Issuer{}, // of JSON web tokens that are taken for credentials
 		},
 		Tenants: tenant.Config{
 			File:     "", // plans, tenants and credentials, read again when it changes; empty: none
@@ -236,6 +239,12 @@ func (c *AuthConfig) Validate(prefix string) []error {
 		if _, err := netip.ParsePrefix(proxy); err != nil {
 			errs = append(errs, fmt.Errorf("%s.trusted_proxies[%d]: %q: must be a network such as 10.0.0.0/8 or 192.0.2.7/32", prefix, i, proxy))
 		}
+	}
+	if len(c.Issuers) > 0 && c.Mode != tenant.ModeRequired {
+		errs = append(errs, fmt.Errorf("%s.issuers: must be empty unless %s.mode is %s: no other looks at tokens", prefix, prefix, tenant.ModeRequired))
+	}
+	for i := range c.Issuers {
+		errs = append(errs, c.Issuers[i].Validate(fmt.Sprintf("%s.issuers[%d]", prefix, i))...)
 	}
 	return errs
 }

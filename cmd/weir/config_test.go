@@ -176,6 +176,12 @@ func TestRulesBetweenSections(t *testing.T) {
 		{"what becomes of tenants", []assignment{set("auth.mode", "header"), set("tenants.unlisted", "ask")},
 			`tenants.unlisted: "ask": must be accept or refuse`},
 		{"an unknown mode", []assignment{set("auth.mode", "open")}, `auth.mode: "open": must be one of none, header, required`},
+		{"issuers that nobody asks", []assignment{set("auth.issuers", "[{url: https://sso.example, audiences: [weir]}]")},
+			`auth.issuers: must be empty unless auth.mode is required`},
+		{"an issuer with a mistake", []assignment{set("auth.mode", "required"), set("auth.issuers", "[{url: https://sso.example, audience: weir}]")},
+			`auth.issuers[0].audience: unknown key: did you mean audiences?`},
+		{"an issuer without TLS", []assignment{set("auth.mode", "required"), set("auth.issuers", "[{url: http://sso.example, audiences: [weir]}]")},
+			`auth.issuers[0].url: "http://sso.example": must be an https URL`},
 		{"a proxy without a mask", []assignment{set("auth.trusted_proxies", "[10.0.0.0/8, 192.0.2.7]")},
 			`auth.trusted_proxies[1]: "192.0.2.7": must be a network such as 10.0.0.0/8 or 192.0.2.7/32`},
 	} {

@@ -20,6 +20,7 @@ import (
 	"github.com/weir-metrics/weir/api"
 	"github.com/weir-metrics/weir/ingester"
 	"github.com/weir-metrics/weir/ledger"
+	"github.com/weir-metrics/weir/oidc"
 	"github.com/weir-metrics/weir/overload"
 	"github.com/weir-metrics/weir/proto"
 	"github.com/weir-metrics/weir/querier"
@@ -56,8 +57,12 @@ func runAll(ctx context.Context, cfg Config, flags map[string]string, log *log, 
 		return err
 	}
 	defer closeAudit()
+	tokens, err := newTokens(cfg.Auth, log, reg)
+	if err != nil {
+		return err
+	}
 	tenants := tenant.NewDirectory(cfg.Auth.Mode, cfg.settings()).
-		WithAuth(tenant.Auth{TrustedProxies: cfg.Auth.proxies(), Audit: records, Registry: reg})
+		WithAuth(tenant.Auth{TrustedProxies: cfg.Auth.proxies(), Tokens: tokens, Audit: records, Registry: reg})
 	if err := tenants.Follow(cfg.Tenants, log.component("tenants"), reg); err != nil {
 		return err
 	}
@@ -74,6 +79,9 @@ func runAll(ctx context.Context, cfg Config, flags map[string]string, log *log, 
 	var parts []part
 	if spans != nil {
 		parts = append(parts, part{"tracing", spans.run})
+	}
+	if tokens != nil {
+		parts = append(parts, part{"oidc", tokens.Run})
 	}
 	parts = append(parts, part{"audit", records.Run}, part{"tenants", tenants.Run}, part{"overload", c.guard.Run}, part{"ingester", c.ingester.Run})
 	parts = append(parts, servers...)
@@ -159,6 +167,18 @@ func newServers(cfg HTTPConfig, listener net.Listener, surface *api.API, log *lo
 		return nil, err
 	}
 	return append(parts, serving("admin http", opened.bound("admin", admin, cfg.MaxConnections, web), surface.AdminHandler(), log)...), nil
+}
+
+// newTokens returns who verifies tokens of issuers; nil when there are none.
+func newTokens(cfg AuthConfig, log *log, reg prometheus.Registerer) (*oidc.Verifier, error) {
+	if len(cfg.Issuers) == 0 {
+		return nil, nil
+	}
+	v, err := oidc.New(cfg.Issuers, log.component("oidc"), reg)
+	if err != nil {
+		return nil, fmt.Errorf("auth.issuers: %w", err)
+	}
+	return v, nil
 }
 
 // serving are the parts that serve one listener, and keep its TLS up to date.
