@@ -132,6 +132,7 @@ type Config struct {
 	Features         []string      // experimental parts of PromQL, by the names of Prometheus
 	PrometheusArgs   []string      // for Prometheus only
 	DataDir          string        // empty: a new one
+	Client           *http.Client  // speaks to the server over TLS; nil: in plain HTTP
 }
 
 // Server is a server under test. It may be killed and started again on the same
@@ -142,7 +143,8 @@ type Server struct {
 	binary  string
 	options server.Options
 	process *atomic.Pointer[server.Process]
-	tenant  string // whom it speaks for; empty: it does not say
+	tenant  string       // whom it speaks for; empty: it does not say
+	client  *http.Client // by which it is spoken to; nil: those of this package
 }
 
 // As is the same server, spoken to for a tenant. It needs auth.mode=header.
@@ -151,6 +153,16 @@ func (s *Server) As(tenant string) *Server {
 	as.tenant = tenant
 	return &as
 }
+
+// Through is the same server, spoken to by another client.
+func (s *Server) Through(c *http.Client) *Server {
+	through := *s
+	through.client = c
+	return &through
+}
+
+// by returns the client to speak to the server by: usual, unless there is another.
+func (s *Server) by(usual *http.Client) *http.Client { return cmp.Or(s.client, usual) }
 
 // identify adds the tenant to a request.
 func (s *Server) identify(h http.Header) {
@@ -167,6 +179,7 @@ func Start(t testing.TB, cfg Config) *Server {
 	if strings.Contains(os.Getenv("WEIR_TEST_BUILD_FLAGS"), "-race") {
 		s.options.MemoryLimit = 0 // the race detector reserves terabytes of addresses
 	}
+	s.client, s.options.Client = cfg.Client, cfg.Client
 	if cfg.DataDir != "" {
 		s.options.DataDir = cfg.DataDir
 		require.NoError(t, os.MkdirAll(s.options.DataDir, 0o755))

@@ -59,7 +59,7 @@ func (s *Server) Post(ctx context.Context, p Protocol, body []byte, header ...st
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
-	resp, err := writeClient.Do(req)
+	resp, err := s.by(writeClient).Do(req)
 	if err != nil {
 		return Answer{}, &ErrNoAnswer{err}
 	}
@@ -80,7 +80,7 @@ func (s *Server) Flush(ctx context.Context, header ...string) error {
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
-	resp, err := writeClient.Do(req)
+	resp, err := s.by(writeClient).Do(req)
 	if err != nil {
 		return err
 	}

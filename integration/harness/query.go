@@ -44,7 +44,7 @@ func (s *Server) Ask(ctx context.Context, path string, params url.Values, header
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
-	resp, err := queryClient.Do(req)
+	resp, err := s.by(queryClient).Do(req)
 	if err != nil {
 		return 0, e, err
 	}
@@ -63,7 +63,7 @@ func (s *Server) Get(t testing.TB, path string, params url.Values, into any) {
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, u, nil)
 	require.NoError(t, err)
 	s.identify(req.Header)
-	resp, err := queryClient.Do(req)
+	resp, err := s.by(queryClient).Do(req)
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	var e Envelope
@@ -80,7 +80,7 @@ func (s *Server) Text(t testing.TB, path string) string {
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.Process().URL+path, nil)
 	require.NoError(t, err)
 	s.identify(req.Header)
-	resp, err := queryClient.Do(req)
+	resp, err := s.by(queryClient).Do(req)
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)

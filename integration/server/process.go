@@ -23,7 +23,7 @@ const startAttempts = 5
 // Process is one running server.
 type Process struct {
 	Kind   Kind
-	URL    string // http://127.0.0.1:port
+	URL    string // http://127.0.0.1:port, or https
 	PID    int
 	cmd    *exec.Cmd
 	log    *os.File
@@ -49,7 +49,7 @@ func Start(ctx context.Context, k Kind, binary string, opt Options) (*Process, e
 		if p, err = launch(k, binary, opt); err != nil {
 			return nil, err
 		}
-		if err = p.waitReady(ctx, within); err == nil {
+		if err = p.waitReady(ctx, opt.Client, within); err == nil {
 			return p, nil
 		}
 		p.Kill()
@@ -82,7 +82,11 @@ func launch(k Kind, binary string, opt Options) (*Process, error) {
 		log.Close()
 		return nil, fmt.Errorf("start %s: %w", k.Name, err)
 	}
-	p := &Process{Kind: k, URL: "http://" + listen, PID: cmd.Process.Pid, cmd: cmd, log: log, exited: make(chan struct{})}
+	scheme := "http://"
+	if opt.Client != nil {
+		scheme = "https://"
+	}
+	p := &Process{Kind: k, URL: scheme + listen, PID: cmd.Process.Pid, cmd: cmd, log: log, exited: make(chan struct{})}
 	go func() {
 		p.err = cmd.Wait()
 		log.Close()
@@ -108,7 +112,10 @@ func freeAddress() (string, error) {
 }
 
 // waitReady polls the ready path until it answers 200.
-func (p *Process) waitReady(ctx context.Context, within time.Duration) error {
+func (p *Process) waitReady(ctx context.Context, client *http.Client, within time.Duration) error {
+	if client == nil {
+		client = http.DefaultClient
+	}
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -118,7 +125,7 @@ func (p *Process) waitReady(ctx context.Context, within time.Duration) error {
 		if err != nil {
 			return err
 		}
-		if resp, err := http.DefaultClient.Do(req); err == nil {
+		if resp, err := client.Do(req); err == nil {
 			resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {
 				return nil

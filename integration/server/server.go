@@ -11,6 +11,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,6 +43,7 @@ type Options struct {
 	Env         []string      // NAME=value, added to the environment
 	MemoryLimit int64         // bytes: GOMEMLIMIT, and 4 times as much address space, at least 4 GiB for mapped files; 0: no limit
 	ReadyWithin time.Duration // 0: one minute
+	Client      *http.Client  // asks, over TLS, whether it is ready; nil: in plain HTTP
 }
 
 // ErrNotReady says that a process started but never answered its ready path.
