@@ -3,7 +3,6 @@ package integration
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -76,19 +75,19 @@ scrape_configs: [{job_name: target, static_configs: [{targets: [%q]}]}]
 			t.Cleanup(exporter.Close)
 			begin := time.Now().UnixMilli()
 			c.start(t, s, strings.TrimPrefix(exporter.URL, "http://"))
-			for counter(t, s, "weir_receiver_requests_total", "weir-ingestion-rate") == 0 {
+			for counted(t, s, "weir_receiver_requests_total", "weir-ingestion-rate") == 0 {
 				time.Sleep(100 * time.Millisecond)
 			}
 			time.Sleep(3 * time.Second)
 			var line slope
 			for since := time.Now(); time.Since(since) < 25*time.Second; time.Sleep(200 * time.Millisecond) {
-				line.add(time.Since(since).Seconds(), counter(t, s, "weir_receiver_written_samples_total", ""))
+				line.add(time.Since(since).Seconds(), counted(t, s, "weir_receiver_written_samples_total", ""))
 			}
 			rate := line.value()
 			scrapes := int(tg.stop())
 			progress(t, "%.1f samples a second, the limit is %d; %.0f requests held, %.0f refused, of which %.0f came back in time and %.0f did not", rate, limit,
-				counter(t, s, "weir_receiver_rate_held_requests_total", ""), counter(t, s, "weir_receiver_requests_total", "weir-ingestion-rate"),
-				counter(t, s, "weir_receiver_rate_places_total", "kept"), counter(t, s, "weir_receiver_rate_places_total", "lapsed"))
+				counted(t, s, "weir_receiver_rate_held_requests_total", ""), counted(t, s, "weir_receiver_requests_total", "weir-ingestion-rate"),
+				counted(t, s, "weir_receiver_rate_places_total", "kept"), counted(t, s, "weir_receiver_rate_places_total", "lapsed"))
 			require.InEpsilon(t, limit, rate, 0.03)
 
 			var got []harness.Stored
@@ -107,8 +106,8 @@ scrape_configs: [{job_name: target, static_configs: [{targets: [%q]}]}]
 					require.Equal(t, float64(i+1), series.Floats[at])
 				}
 			}
-			require.Positive(t, counter(t, s, "weir_receiver_rate_places_total", "kept"))
-			require.Zero(t, counter(t, s, "weir_receiver_rate_places_total", "lapsed"))
+			require.Positive(t, counted(t, s, "weir_receiver_rate_places_total", "kept"))
+			require.Zero(t, counted(t, s, "weir_receiver_rate_places_total", "lapsed"))
 		})
 	}
 }
@@ -154,17 +153,12 @@ func (s *slope) add(x, y float64) {
 
 func (s *slope) value() float64 { return (s.n*s.xy - s.x*s.y) / (s.n*s.xx - s.x*s.x) }
 
-// counter is the sum of a metric of weir over all its series, or those that have a
+// counted is the sum of a metric of weir over all its series, or those that have a
 // label of this value.
-func counter(t *testing.T, s *harness.Server, name, value string) (sum float64) {
+func counted(t *testing.T, s *harness.Server, name, value string) (sum float64) {
 	t.Helper()
-	resp, err := http.Get(s.Process().URL + "/metrics")
-	require.NoError(t, err)
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
 	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(bytes.NewReader(text))
+	families, err := parser.TextToMetricFamilies(strings.NewReader(s.Text(t, "/metrics")))
 	require.NoError(t, err)
 	for _, m := range families[name].GetMetric() {
 		has := value == ""
