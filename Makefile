@@ -10,7 +10,7 @@ LDFLAGS   := -X github.com/prometheus/common/version.Version=$(VERSION)
 # reference shows.
 TEST_TAGS := poison
 # What runs in this process; the packages of integration/ start others.
-UNIT      := ./proto/... ./overload/... ./tracing/... ./oidc/... ./tenant/... ./receiver/... ./ingester/... ./querier/... ./api/... ./cmd/...
+UNIT      := $$(go list ./... | grep -v /integration)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ARGS      ?=
 FUZZTIME  ?= 10s

@@ -68,6 +68,17 @@ var askings = map[string]asking{
 	"/api/v1/status/tsdb":        {ask: get("limit"), tells: true, whole: true},
 	"/api/v1/status/tsdb/blocks": {ask: page, whole: true},
 	"/api/v1/user_limits":        {ask: page, whole: true},
+	"/api/v1/status/relabel":     {ask: page, whole: true},
+	"/api/v1/rejections":         {ask: form("match?", "limit"), tells: true, whole: true},
+	"/api/v1/senders":            {ask: page, whole: true},
+	"/api/v1/explain":            {ask: form("match"), tells: true, whole: true},
+
+	"/api/v1/cardinality":               {ask: form("selector?", "limit"), tells: true, whole: true},
+	"/api/v1/cardinality/label_names":   {ask: form("selector?", "limit"), tells: true, whole: true},
+	"/api/v1/cardinality/label_values":  {ask: form("selector?", "names", "limit"), tells: true, whole: true},
+	"/api/v1/cardinality/active_series": {ask: form("selector", "limit"), tells: true, whole: true},
+	"/api/v1/cardinality/quarantine":    {ask: page, whole: true},
+
 	"/api/v1/label/{name}/values": {tells: true, ask: func(i *isolation, pattern string) request {
 		name := pick(i, "__name__", "__name__", "team", "job", "shared", i.any().label)
 		return get("match?", "range", "limit")(i, strings.Replace(pattern, "{name}", name, 1))
@@ -89,6 +100,10 @@ var askings = map[string]asking{
 	"admin /debug/pprof/symbol":    {ask: page},
 	"admin /debug/pprof/trace":     {ask: page},
 	"admin /debug/pprof/{profile}": {ask: page},
+	"admin /ingester/quarantine/release": {ask: func(i *isolation, pattern string) request {
+		o := i.any()
+		return request{method: "POST", target: pattern + "?tenant=" + o.tenant + "&metric=" + o.metric}
+	}},
 	"admin /admin/tenants/{tenant}/limits": {ask: func(i *isolation, pattern string) request {
 		return page(i, strings.Replace(pattern, "{tenant}", i.any().tenant, 1))
 	}},
@@ -160,6 +175,14 @@ func (i *isolation) param(name string, values url.Values, r *request) {
 		if name == "match?" && i.rnd.IntN(2) == 0 {
 			values.Del("match[]")
 		}
+	case "selector", "selector?":
+		values.Set("selector", i.selector())
+		if name == "selector?" && i.rnd.IntN(2) == 0 {
+			values.Del("selector")
+		}
+	case "names":
+		o := i.any()
+		values["label_names[]"] = pick(i, []string{"__name__"}, []string{"team", "job"}, []string{o.label})
 	case "time":
 		values.Set("time", seconds(0))
 	case "range":

@@ -16,12 +16,14 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/s2"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/prompb"
 	"github.com/stretchr/testify/require"
 
 	"github.com/weir-metrics/weir/api"
 	"github.com/weir-metrics/weir/ingester"
+	"github.com/weir-metrics/weir/ledger"
 	"github.com/weir-metrics/weir/querier"
 	"github.com/weir-metrics/weir/receiver"
 	"github.com/weir-metrics/weir/tenant"
@@ -121,7 +123,7 @@ func (i *isolation) serve(directory *tenant.Directory) {
 	logger := slog.New(slog.DiscardHandler)
 	cfg := ingester.DefaultConfig()
 	cfg.Disk.ReserveBytes = 0
-	ing := ingester.New(cfg, ingester.Deps{Dir: i.TempDir(), Limits: directory.Limits, Logger: logger})
+	ing := ingester.New(cfg, ingester.Deps{Dir: i.TempDir(), Limits: directory.Limits, Logger: logger, Registry: prometheus.NewRegistry()})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- ing.Run(ctx) }()
@@ -132,11 +134,15 @@ func (i *isolation) serve(directory *tenant.Directory) {
 	require.Eventually(i, func() bool { return ing.Ready() == nil }, 10*time.Second, time.Millisecond)
 	s := newServer(i.T, noDBs, func(s *server) {
 		usage := tenant.NewUsage(ing.ActiveSeries, s.reg)
+		refusals := ledger.New(s.reg)
 		recv := receiver.New(receiver.DefaultConfig(), receiver.Deps{
-			Ingester: ing, Tenants: directory, Settings: directory.Settings, Usage: usage, Logger: logger,
+			Ingester: ing, Tenants: directory, Settings: directory.Settings, Usage: usage, Ledger: refusals,
+			Secret: []byte("a secret of this test"), Logger: logger, Registry: prometheus.NewRegistry(),
 		})
 		s.deps.Querier, s.deps.Storage, s.deps.Tenants, s.deps.Usage = querier.New(ing), ing, directory, usage
 		s.deps.Writer, s.deps.OTLP, s.deps.Flush, s.deps.Ready = recv, recv.OTLP(), ing.Flush, ing.Ready
+		s.deps.Ledger, s.deps.Admits, s.deps.Series = refusals, recv.Admits, ing
+		s.deps.RelabelReport = func(tenant string, examples bool) any { return recv.RelabelReports(tenant, examples) }
 		s.deps.TenantStats = func() any { return ing.Tenants() }
 	})
 	deps := s.deps

@@ -96,9 +96,11 @@ func (f fakeEngine) NewRangeQuery(context.Context, storage.Queryable, promql.Que
 func (f fakeEngine) Exec(context.Context) *promql.Result { r := f.result; return &r }
 func (f fakeEngine) Close()                              { *f.closed++ }
 func (f fakeEngine) Statement() parser.Statement         { return nil }
-func (f fakeEngine) Stats() *stats.Statistics            { return nil }
 func (f fakeEngine) Cancel()                             {}
-func (f fakeEngine) String() string                      { return "" }
+func (f fakeEngine) Stats() *stats.Statistics {
+	return &stats.Statistics{Samples: stats.NewQuerySamples(false)}
+}
+func (f fakeEngine) String() string { return "" }
 
 func TestErrorTypes(t *testing.T) {
 	ofKind := func(k proto.Kind) error { return proto.Errorf(k, "weir-test", "kind %d", k) }

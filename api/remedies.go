@@ -31,6 +31,9 @@ var remedies = map[proto.Reason]string{
 	proto.LabelsTooMany:           "drop labels by write_relabel_configs (labeldrop), or ask the operator for a higher limit",
 	proto.LabelNameTooLong:        "rename or drop the label by write_relabel_configs, or ask the operator for a higher limit",
 	proto.LabelValueTooLong:       "shorten or drop the label by write_relabel_configs, or ask the operator for a higher limit",
+	proto.RelabelDropped:          "change the tenant's relabel rules, if the series is wanted",
+	proto.ValueRejected:           "keep personal data and secrets out of the label, or ask the operator to hash or mask the value instead",
+	proto.BoundLabelConflict:      "remove the label at the sender, or use the credential that is meant for its value",
 	proto.SampleTooFarInFuture:    "set the sender's clock",
 	proto.SampleTooOld:            "send newer samples, or ask the operator to raise limits.past_grace for a backfill",
 	proto.SampleOutOfOrder:        "let the sender catch up, set its clock, or ask the operator to raise limits.out_of_order_window",
@@ -45,6 +48,10 @@ var remedies = map[proto.Reason]string{
 	proto.PointUntranslatable:     "change the instrument in the application; the text says what cannot become a series",
 	proto.DeltaOutOfOrder:         "send the deltas of a series in order, from one exporter to one weir",
 	proto.DeltaTooManySeries:      "export with cumulative temporality, or ask the operator to raise receiver.otlp.delta_max_series_per_tenant",
+	proto.SeriesLimit:             "look at GET /api/v1/cardinality for what the series consist of, drop what nobody needs, or ask the operator for a higher limit",
+	proto.MetricSeriesLimit:       "look at GET /api/v1/cardinality?selector=METRIC for the label that makes so many series, and drop it",
+	proto.LabelSetSeriesLimit:     "write fewer series into this label set, or ask the operator for a higher limit of it",
+	proto.Quarantined:             "look at GET /api/v1/cardinality/quarantine for the label that explodes, and stop it at its source or drop it by a rule",
 }
 
 // remedyOf is what to do about an id. The texts of requests that were refused as

@@ -60,8 +60,8 @@ func (f *secretFile) write(t *testing.T, more string) {
 // guarded is a process in mode required.
 type guarded struct {
 	*process
-	base, admin string
-	client      *http.Client
+	base   string
+	client *http.Client
 }
 
 // ask returns the status and the body of an answer.

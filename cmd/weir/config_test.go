@@ -141,7 +141,7 @@ log:
 		`weir.yml:13: http.listen: set twice`,
 		`weir.yml:21: self_metrics.enabled: "perhaps": must be true or false`,
 		`weir.yml:24: log.level: ${LEVEL}: the environment has no variable "LEVEL"`,
-		`-set: log.nothing: unknown key: must be one of level, format`,
+		`-set: log.nothing: unknown key: must be one of level, format, audit_file`,
 		`-set: limits: name a single value below it, such as limits.max_labels_per_series`,
 		`-set: data_dir.x: nothing can be set below a single value`,
 		`-set: self_metrics.enabled: "2": must be true or false`,
