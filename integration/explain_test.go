@@ -7,7 +7,9 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +24,7 @@ import (
 
 	"github.com/weir-metrics/weir/integration/harness"
 	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/tenant"
 )
 
 // cause is a way to have something refused. What it refuses is explained to who
@@ -72,6 +75,20 @@ func causes() []cause {
 		of(proto.LabelsTooMany, `m{a="1"}`, bad("__name__", "m", "a", "1", "b", "1", "c", "1", "d", "1", "e", "1")),
 		of(proto.LabelNameTooLong, `m`, bad("__name__", "m", strings.Repeat("n", 65), "x")),
 		of(proto.LabelValueTooLong, `m`, bad("__name__", "m", "a", strings.Repeat("v", 101))),
+		of(proto.RelabelDropped, "", bad("__name__", "m", "case", proto.RelabelDropped.ID())),
+		of(proto.ValueRejected, "", bad("__name__", "m", "case", proto.ValueRejected.ID(), "user", "ada@example.com")),
+		of(proto.SeriesLimit, "", bad("__name__", "m", "case", proto.SeriesLimit.ID())),
+		of(proto.MetricSeriesLimit, "", func(c *caused) {
+			for _, a := range []string{"1", "2"} {
+				c.push(harness.Series{Labels: append([]string{"a", a}, c.name...), Samples: c.at(0)})
+			}
+		}),
+		of(proto.LabelSetSeriesLimit, "", func(c *caused) {
+			for _, a := range []string{"1", "2"} {
+				c.push(harness.Series{Labels: append([]string{"a", a}, c.name...), Samples: c.at(0)})
+			}
+		}),
+		of(proto.Quarantined, "", explode),
 		of(proto.SampleTooFarInFuture, "", func(c *caused) { c.push(harness.Series{Labels: c.name, Samples: c.at(11 * time.Minute)}) }),
 		of(proto.SampleTooOld, "", func(c *caused) { c.push(harness.Series{Labels: c.name, Samples: c.at(-2 * time.Hour)}) }),
 		of(proto.SampleOutOfOrder, "", func(c *caused) {
@@ -138,6 +155,36 @@ func causes() []cause {
 		}),
 	}
 }
+
+// explode sends a label that is another in each series, until they are held back.
+// That takes 50,000 within a minute by the clock, or a minute more.
+func explode(c *caused) {
+	for next := 0; next < 200_000; {
+		all := make([]harness.Series, 20)
+		for i := range all {
+			all[i] = harness.Series{Labels: append([]string{"request_id", fmt.Sprint(next)}, c.name...), Samples: c.at(0)}
+			next++
+		}
+		a, err := c.s.Post(c.Context(), harness.V2, harness.Encode(c, harness.V2, all...))
+		require.NoError(c, err)
+		c.add(len(all), 0, 0)
+		if a.Status != http.StatusNoContent {
+			require.Contains(c, a.Body, "request_id")
+			return
+		}
+	}
+	c.Fatal("took all of it")
+}
+
+// limited are the tenants of TestEveryReason with settings of their own.
+const limited = `
+weir-relabel-dropped: {relabel: {metric_relabel_configs: [{source_labels: [case], regex: '.+', action: drop}]}}
+weir-value-rejected: {relabel: {redact: [{detector: email, action: reject}]}}
+weir-series-limit: {limits: {max_active_series: 1}}
+weir-metric-series-limit: {limits: {max_series_per_metric: 1}}
+weir-label-set-series-limit: {limits: {label_sets: [{name: mine, match: '{case=~".+"}', max_active_series: 1}]}}
+weir-quarantined: {limits: {quarantine: enforce}}
+`
 
 // at is a sample that is after the present.
 func (c *caused) at(after time.Duration) []harness.Sample {
@@ -211,8 +258,10 @@ func TestEveryReason(t *testing.T) {
 	if harness.Against() != "weir" {
 		t.Skip("reasons are weir's")
 	}
+	file := filepath.Join(t.TempDir(), "tenants.yml")
+	require.NoError(t, os.WriteFile(file, []byte("tenants:"+strings.ReplaceAll(limited, "\n", "\n  ")), 0o600))
 	s := harness.Start(t, harness.Config{Set: []string{
-		"auth.mode=header", "self_metrics.enabled=false", "limits.legacy_names_only=true", "limits.past_grace=1h",
+		"auth.mode=header", "tenants.file=" + file, "self_metrics.enabled=false", "limits.legacy_names_only=true", "limits.past_grace=1h",
 		"limits.max_labels_per_series=5", "limits.max_label_name_bytes=64", "limits.max_label_value_bytes=100",
 		"limits.max_histogram_buckets=10", "limits.max_metadata_bytes=100", "receiver.otlp.delta_max_series_per_tenant=1",
 		"receiver.max_request_bytes=100000", "receiver.max_series_per_request=20", "receiver.max_samples_per_request=50", "receiver.max_symbols_per_request=200",
@@ -222,16 +271,48 @@ func TestEveryReason(t *testing.T) {
 		covered[x.reason] = true
 		t.Run(x.reason, func(t *testing.T) { checkCause(t, s, x) })
 	}
+	t.Run("bound label", func(t *testing.T) {
+		x := cause{reason: proto.BoundLabelConflict.ID(), selector: `m{env="dev"}`, provoke: func(c *caused) {
+			c.push(harness.Series{Labels: []string{"__name__", "m", "env", "dev"}, Samples: c.at(0)})
+		}}
+		covered[x.reason] = true
+		checkCause(t, boundTo(t, x.reason, "prod"), x)
+	})
 	for r := proto.OK + 1; r < proto.Reasons; r++ {
 		require.True(t, covered[r.ID()], "%s: add a case to causes", r.ID())
 	}
 	require.GreaterOrEqual(t, len(covered), 25)
 }
 
+// boundTo starts a weir in mode required, and speaks to it with a credential of the
+// tenant that binds env to a value, and refuses what has another. The environment
+// of commands has it, too.
+func boundTo(t *testing.T, id, env string) *harness.Server {
+	file := filepath.Join(t.TempDir(), "tenants.yml")
+	secret, hash := tenant.NewSecret()
+	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, `
+tenants: {%[1]s: {}}
+credentials:
+- {id: %[1]s, tenants: [%[1]s], scopes: [write, read, admin], labels: [{name: env, value: %[2]s, on_conflict: reject}], secrets: [{sha256: %[3]x}]}
+`, id, env, hash[:]), 0o600))
+	t.Setenv("WEIR_TOKEN", secret)
+	s := harness.Start(t, harness.Config{Set: []string{"auth.mode=required", "tenants.file=" + file, "self_metrics.enabled=false"}})
+	return s.Through(&http.Client{Transport: bearer(secret)})
+}
+
+// bearer adds a secret to each request.
+type bearer string
+
+func (b bearer) RoundTrip(hr *http.Request) (*http.Response, error) {
+	hr = hr.Clone(hr.Context())
+	hr.Header.Set("Authorization", "Bearer "+string(b))
+	return http.DefaultTransport.RoundTrip(hr)
+}
+
 func checkCause(t *testing.T, s *harness.Server, x cause) {
-	tenant := s.As(x.reason)
+	mine := s.As(x.reason)
 	before := writeCounters(t, s)
-	c := &caused{T: t, s: tenant, now: time.Now().UnixMilli(), name: []string{"__name__", "m", "case", x.reason}, sent: map[string]float64{}}
+	c := &caused{T: t, s: mine, now: time.Now().UnixMilli(), name: []string{"__name__", "m", "case", x.reason}, sent: map[string]float64{}}
 	x.provoke(c)
 	after := writeCounters(t, s)
 
@@ -265,7 +346,7 @@ func checkCause(t *testing.T, s *harness.Server, x cause) {
 		Reason  string
 		Example struct{ Detail string }
 	}
-	tenant.Get(t, "/api/v1/rejections", url.Values{}, &rejections)
+	mine.Get(t, "/api/v1/rejections", url.Values{}, &rejections)
 	require.Len(t, rejections, 1)
 	require.Equal(t, x.reason, rejections[0].Reason)
 	require.NotEmpty(t, rejections[0].Example.Detail)
@@ -273,7 +354,7 @@ func checkCause(t *testing.T, s *harness.Server, x cause) {
 	if x.selector == "" {
 		x.selector = fmt.Sprintf(`m{case=%q}`, x.reason)
 	}
-	said := explained(t, tenant, x.reason, x.selector)
+	said := explained(t, mine, x.reason, x.selector)
 	require.Contains(t, said, "\n1. "+x.reason+" (", "it comes first")
 	require.Contains(t, said, "to do:  ")
 	require.Contains(t, said, "weir-integration/1", "the sender")

@@ -179,7 +179,11 @@ func TestTenantTricks(t *testing.T) {
 		a, err := s.Post(t.Context(), harness.V1, good, "X-Scope-OrgID", id)
 		require.NoError(t, err)
 		require.Equal(t, http.StatusBadRequest, a.Status, "%q: %s", id, a.Body)
-		require.Contains(t, a.Body, "weir-tenant-invalid")
+		want := "weir-tenant-invalid"
+		if id == "a|b" {
+			want = "weir-tenant-federation-unsupported"
+		}
+		require.Contains(t, a.Body, want)
 	}
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.WriteURL(), bytes.NewReader(good))
 	require.NoError(t, err)

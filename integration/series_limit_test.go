@@ -64,6 +64,6 @@ func TestSeriesLimit(t *testing.T) {
 	full() // though nobody who has a place has been heard of
 	require.Equal(t, http.StatusNoContent, push("known", from+rounds*1000).Status)
 	require.Equal(t, limit, cardinality().Series)
-	stored := regexp.MustCompile(`weir_ingester_tenant_stored_samples_total\{tenant="team-a"\} (\d+)`).FindStringSubmatch(s.Text(t, "/metrics"))
+	stored := regexp.MustCompile(`weir_ingester_tenant_stored_samples_total\{tenant="team-a"\} (\d+)`).FindStringSubmatch(s.As("").Text(t, "/metrics"))
 	require.Equal(t, []string{strconv.Itoa(limit * (rounds + 1))}, stored[1:])
 }

@@ -3,7 +3,7 @@ package tenant
 import "github.com/weir-metrics/weir/proto"
 
 // Behind returns the limit that a reason of refusal is about: its path in the
-// configuration, and its value here. A reason that no limit of a tenant decides
+// configuration, and its value here, nil if it is no single one. A reason that no limit of a tenant decides
 // has an empty path.
 func (l *Limits) Behind(reason proto.Reason) (path string, value any) {
 	switch reason {
@@ -25,6 +25,14 @@ func (l *Limits) Behind(reason proto.Reason) (path string, value any) {
 		return "limits.max_histogram_buckets", l.MaxHistogramBuckets
 	case proto.MetadataTooLong:
 		return "limits.max_metadata_bytes", l.MaxMetadataBytes
+	case proto.SeriesLimit:
+		return "limits.max_active_series", l.MaxActiveSeries
+	case proto.MetricSeriesLimit:
+		return "limits.max_series_per_metric", l.MaxSeriesPerMetric
+	case proto.LabelSetSeriesLimit:
+		return "limits.label_sets", nil // there are several: the text of the refusal says which
+	case proto.Quarantined:
+		return "limits.quarantine", l.Quarantine
 	}
 	return "", nil
 }

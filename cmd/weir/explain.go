@@ -48,8 +48,11 @@ func writeExplanation(b *strings.Builder, e *api.Explanation) {
 		if r := c.Refusal; r != nil {
 			writeRefusal(b, r)
 		}
-		if c.Limit != "" {
+		switch {
+		case c.Value != nil:
 			fmt.Fprintf(b, "   limit:  %s is %v\n", c.Limit, c.Value)
+		case c.Limit != "":
+			fmt.Fprintf(b, "   limit:  %s\n", c.Limit)
 		}
 		fmt.Fprintf(b, "   to do:  %s\n", c.Fix)
 		if c.Docs != "" {
