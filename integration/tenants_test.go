@@ -2,7 +2,10 @@ package integration
 
 import (
 	"encoding/json"
+	"fmt"
+	"maps"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/weir-metrics/weir/integration/harness"
+	"github.com/weir-metrics/weir/tenant"
 )
 
 // effectiveWithin is how soon a new version of the tenants file must count.
@@ -145,4 +149,45 @@ func TestTokensOfTheFile(t *testing.T) {
 	soon(third, http.StatusNoContent)
 	weir("token", "revoke", "writer")
 	soon(third, http.StatusUnauthorized)
+}
+
+// TestReadersOfATeam: a credential reads the series of its team, and those of the
+// other by no way, in a process that runs.
+func TestReadersOfATeam(t *testing.T) {
+	if harness.Against() != "weir" {
+		return
+	}
+	file := filepath.Join(t.TempDir(), "tenants.yml")
+	all, hashOfAll := tenant.NewSecret()
+	red, hashOfRed := tenant.NewSecret()
+	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, `
+tenants: {shop: {}}
+credentials:
+- {id: all, tenants: [shop], scopes: [write, read], secrets: [{sha256: %x}]}
+- {id: red, tenants: [shop], scopes: [read], readable: ['{team="red"}'], secrets: [{sha256: %x}]}
+`, hashOfAll[:], hashOfRed[:]), 0o600))
+	s := harness.Start(t, harness.Config{Set: []string{"auth.mode=required", "tenants.file=" + file, "self_metrics.enabled=false"}})
+	whole, part := s.Through(&http.Client{Transport: bearer(all)}), s.Through(&http.Client{Transport: bearer(red)})
+	now := time.Now().UnixMilli()
+	for _, team := range []string{"red", "blue"} {
+		a := whole.Push(t, harness.V2, harness.Series{Labels: []string{"__name__", "up_" + team, "team", team}, Samples: []harness.Sample{{T: now, V: 1}}})
+		require.Equal(t, http.StatusNoContent, a.Status, a.Body)
+	}
+	times := url.Values{"start": {fmt.Sprint(now/1000 - 60)}, "end": {fmt.Sprint(now/1000 + 60)}, "time": {fmt.Sprint(now/1000 + 1)}}
+	for path, params := range map[string]url.Values{
+		"/api/v1/query":                 {"query": {`count by (team) ({__name__=~"up_.*"})`}},
+		"/api/v1/query_range":           {"query": {`{__name__=~"up_.*"}`}, "step": {"15"}},
+		"/api/v1/series":                {"match[]": {`{__name__=~".+"}`, `{team="blue"}`}},
+		"/api/v1/labels":                {},
+		"/api/v1/label/team/values":     {},
+		"/api/v1/label/__name__/values": {},
+		"/federate":                     {"match[]": {`{__name__=~".+"}`}},
+	} {
+		maps.Copy(params, times)
+		require.NotContains(t, part.Text(t, path+"?"+params.Encode()), "blue", path)
+		if path != "/api/v1/labels" {
+			require.Contains(t, part.Text(t, path+"?"+params.Encode()), "red", path)
+			require.Contains(t, whole.Text(t, path+"?"+params.Encode()), "blue", path)
+		}
+	}
 }
