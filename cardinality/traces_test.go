@@ -440,11 +440,20 @@ var churn = []trace{
 	}},
 }
 
+// inPart skips most traces under -short, which is for the race detector: minutes
+// of what has no goroutines.
+func inPart(t *testing.T, i int) {
+	if testing.Short() && i%8 > 0 {
+		t.Skip("in part")
+	}
+}
+
 // Every explosion is found and held back, whatever else goes on, and only what it
 // consists of.
 func TestExplosions(t *testing.T) {
-	for _, c := range explosions {
+	for i, c := range explosions {
 		t.Run(c.name, func(t *testing.T) {
+			inPart(t, i)
 			t.Parallel()
 			w := settled()
 			known := w.Total()
@@ -471,8 +480,9 @@ func TestExplosions(t *testing.T) {
 
 func TestNormalChurn(t *testing.T) {
 	require.GreaterOrEqual(t, len(churn), 30)
-	for _, c := range churn {
+	for i, c := range churn {
 		t.Run(c.name, func(t *testing.T) {
+			inPart(t, i)
 			t.Parallel()
 			w := settled()
 			begin := w.minute
