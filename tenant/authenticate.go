@@ -48,11 +48,12 @@ func (d *Directory) Authenticate(hr *http.Request, need Scope) (Identity, error)
 // Identify returns who sent a request about the process as a whole, which concerns
 // every tenant: where the sender may choose a tenant but does not, the Identity has
 // none. In ModeHeader the proxy names a tenant in all that it lets through, so that
-// only who names none is an operator.
+// only who names none is an operator, unless that is a proxy: clients can make many
+// proxies drop the header, as by Connection: X-Scope-OrgID.
 func (d *Directory) Identify(hr *http.Request, need Scope) (Identity, error) {
-	if d.mode == ModeHeader && need.Has(ScopeAdmin) && len(hr.Header[headerKey]) > 0 {
+	if d.mode == ModeHeader && need.Has(ScopeAdmin) && (len(hr.Header[headerKey]) > 0 || d.fromProxy(hr)) {
 		return d.observe(hr, Identity{}, proto.Errorf(proto.KindForbidden, "weir-operators-only",
-			"this is about all tenants, and the request comes from one, whom %s names; operators ask past the proxy, or the admin listener", Header))
+			"this is about all tenants, and the request comes from one, by a proxy or by %s; operators ask past the proxy, or the admin listener", Header))
 	}
 	who, err := d.identify(hr, need)
 	return d.observe(hr, who, err)
@@ -162,11 +163,16 @@ func (d *Directory) named(hr *http.Request) (string, *proto.Error) {
 	if err := validateID(id); err != nil {
 		return "", err
 	}
-	if len(d.auth.TrustedProxies) > 0 && !contains(d.auth.TrustedProxies, addressOf(hr.RemoteAddr)) {
+	if len(d.auth.TrustedProxies) > 0 && !d.fromProxy(hr) {
 		return "", proto.Errorf(proto.KindForbidden, "weir-proxy-untrusted",
 			"%s is believed from the proxies in auth.trusted_proxies only, and you are none of them; send requests to the proxy", Header)
 	}
 	return id, nil
+}
+
+// fromProxy reports whether a request comes from a proxy that the operator trusts.
+func (d *Directory) fromProxy(hr *http.Request) bool {
+	return contains(d.auth.TrustedProxies, addressOf(hr.RemoteAddr))
 }
 
 // unnamed is what to do about a request that names no tenant.

@@ -333,6 +333,24 @@ func TestOperatorsOfModeHeader(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// TestNoOperatorThroughAProxy: a proxy that names nobody, because a client made it
+// drop the header or because it knows no tenant of that client, makes no operator.
+func TestNoOperatorThroughAProxy(t *testing.T) {
+	d := ofMode(t, ModeHeader, Auth{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}})
+	for from, want := range map[string]string{
+		"203.0.113.9:1": "weir-operators-only", "[::ffff:203.0.113.9]:1": "weir-operators-only", "192.0.2.1:1": "weir-ok",
+	} {
+		hr := request()
+		hr.RemoteAddr = from
+		_, err := d.Identify(hr, ScopeAdmin)
+		require.Equal(t, want, idOf(t, err), from)
+		_, err = d.Identify(hr, 0)
+		require.NoError(t, err)
+		_, err = d.Operator(hr)
+		require.NoError(t, err, "the admin listener is for operators")
+	}
+}
+
 func TestSourceOf(t *testing.T) {
 	proxies := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
 	for _, tc := range []struct {
