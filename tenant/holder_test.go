@@ -325,6 +325,8 @@ func TestMatchViolations(t *testing.T) {
 		{"a form", Credential{Tenants: []string{"a"}, Certificate: &CertificateMatch{DNS: []string{"a", "{b}"}}}, `c[0].certificate.dns[1]: "{b}": must have no braces`},
 		{"found and not used", Credential{Tenants: []string{"a"}, JWT: jwt(map[string][]string{"sub": {"{tenant}"}})}, `c[0].tenants: "a": must have {tenant}`},
 		{"used and not found", Credential{Tenants: []string{"{tenant}"}, JWT: jwt(map[string][]string{"sub": {"a"}})}, `c[0].tenants: "{tenant}": must have {tenant} where`},
+		{"found in two claims", Credential{Tenants: []string{"{tenant}"}, JWT: jwt(map[string][]string{"org": {"{tenant}"}, "groups": {"/{tenant}/admins"}})}, `c[0].tenants: "{tenant}": must be found in one list of names: it has {tenant} in 2`},
+		{"found in two names", Credential{Tenants: []string{"{tenant}"}, Certificate: &CertificateMatch{DNS: []string{"{tenant}.example"}, OU: []string{"{tenant}"}}}, `must be found in one list of names`},
 		{"nowhere to be found", Credential{Tenants: []string{"{tenant}"}}, `c[0].tenants: "{tenant}": must have no {tenant} without`},
 		{"a secret has no name", Credential{Tenants: []string{"{tenant}"}, Secrets: []Secret{entry}, JWT: jwt(map[string][]string{"sub": {"{tenant}"}})}, `c[0].secrets: "": must be of a credential that names a tenant`},
 		{"a tenant around it", Credential{Tenants: []string{"__{tenant}"}, JWT: jwt(map[string][]string{"sub": {"{tenant}"}})}, `must be a tenant id`},

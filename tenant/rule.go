@@ -34,14 +34,14 @@ type rule struct {
 	forms  map[string][]pattern // by list: each must be met
 }
 
-// places reports whether a tenant can be found in a name.
-func (r *rule) places() bool {
+// places counts the lists in whose names a tenant can be found.
+func (r *rule) places() (n int) {
 	for _, forms := range r.forms {
 		if slices.ContainsFunc(forms, func(p pattern) bool { return p.places }) {
-			return true
+			n++
 		}
 	}
-	return false
+	return n
 }
 
 // match returns what somebody with these names gets, or nil.
@@ -94,8 +94,12 @@ func (c *compiler) rules(path string, cred *Credential, g *grant) []*rule {
 		all = append(all, &rule{of: g, forms: c.forms(path+".certificate", m.lists())})
 	}
 	for _, r := range all {
-		if places := r.places(); places != (len(g.templates) > 0) {
+		places := r.places()
+		if (places > 0) != (len(g.templates) > 0) {
 			c.violation(path+".tenants", strings.Join(cred.Tenants, ", "), "have %s where names are matched by it, and only there", tenantPlace)
+		}
+		if places > 1 { // or who has one thing of one tenant and the other of another had both
+			c.violation(path+".tenants", strings.Join(cred.Tenants, ", "), "be found in one list of names: it has %s in %d", tenantPlace, places)
 		}
 	}
 	if len(cred.Secrets) > 0 && len(g.tenants) == 0 && len(g.templates) > 0 {
