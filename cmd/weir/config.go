@@ -108,7 +108,7 @@ func DefaultConfig() Config {
 		},
 		SelfMetrics: SelfMetricsConfig{
 			Enabled:  true,
-			Tenant:   tenant.Anonymous,
+			Tenant:   "", // by auth.mode: see defaultSelfTenant
 			Interval: 15 * time.Second,
 		},
 	}
@@ -141,6 +141,16 @@ func defaultUnlisted(mode tenant.Mode) tenant.Unlisted {
 	return tenant.RefuseUnlisted
 }
 
+// defaultSelfTenant is whom our own metrics are written for when nothing says so.
+// They name every tenant. Where there are several, Anonymous may be one of them,
+// and is whom gateways of Mimir take for those who name none.
+func defaultSelfTenant(mode tenant.Mode) string {
+	if mode == tenant.ModeNone {
+		return tenant.Anonymous
+	}
+	return "weir"
+}
+
 // assignment sets one path of the tree; flag is what the operator typed.
 type assignment struct {
 	flag, path, value string
@@ -164,6 +174,9 @@ func loadConfig(file string, assignments []assignment, getenv func(string) (stri
 	}
 	if cfg.Tenants.Unlisted == "" {
 		cfg.Tenants.Unlisted = defaultUnlisted(cfg.Auth.Mode)
+	}
+	if cfg.SelfMetrics.Tenant == "" {
+		cfg.SelfMetrics.Tenant = defaultSelfTenant(cfg.Auth.Mode)
 	}
 	errs = append(errs, strictyaml.Validate(&cfg)...)
 	return cfg, errors.Join(errs...)

@@ -233,9 +233,20 @@ func TestEnvironmentExpansion(t *testing.T) {
 			want := DefaultConfig()
 			want.HTTP.Listen = "127.0.0.1:9009"
 			want.Tenants.Unlisted = tenant.AcceptUnlisted
+			want.SelfMetrics.Tenant = tenant.Anonymous
 			tc.change(&want)
 			require.Empty(t, cmp.Diff(want, got))
 		})
+	}
+}
+
+// TestOwnMetricsAreNotForAnonymous: they name every tenant, and where there are
+// several, Anonymous is one that somebody may have by default.
+func TestOwnMetricsAreNotForAnonymous(t *testing.T) {
+	for mode, want := range map[string]string{"none": tenant.Anonymous, "header": "weir", "required": "weir"} {
+		cfg, err := loadConfig("", []assignment{{"-set", "auth.mode", mode}}, env(nil))
+		require.NoError(t, err)
+		require.Equal(t, want, cfg.SelfMetrics.Tenant)
 	}
 }
 
@@ -259,6 +270,7 @@ func TestSetEveryType(t *testing.T) {
 	want.Limits.PastGrace = 7 * 24 * time.Hour
 	want.Limits.FutureGrace = 90 * time.Minute
 	want.SelfMetrics.Enabled = false
+	want.SelfMetrics.Tenant = "weir"
 	want.Query.Features = []string{"use-start-timestamps", "type-and-unit-labels"}
 	require.Empty(t, cmp.Diff(want, got))
 }
