@@ -2,6 +2,9 @@ package api_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -9,6 +12,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -19,6 +24,8 @@ import (
 
 	"github.com/weir-metrics/weir/api"
 	"github.com/weir-metrics/weir/audit"
+	"github.com/weir-metrics/weir/integration/harness"
+	"github.com/weir-metrics/weir/oidc"
 	"github.com/weir-metrics/weir/proto"
 	"github.com/weir-metrics/weir/receiver"
 	"github.com/weir-metrics/weir/tenant"
@@ -29,6 +36,11 @@ var badCredentials = map[string]string{
 	"missing": "weir-credential-missing", "unknown": "weir-credential-invalid", "damaged": "weir-credential-invalid",
 	"of another scheme": "weir-credential-invalid", "wrong user": "weir-credential-invalid",
 	"expired": "weir-credential-expired", "early": "weir-credential-early",
+
+	"expired, by a JWT": "weir-credential-expired", "forged, by a JWT": "weir-credential-invalid",
+	"for another audience, by a JWT": "weir-credential-invalid", "of another issuer, by a JWT": "weir-credential-invalid",
+	"of nobody, by a JWT": "weir-credential-unmapped", "of nobody, by a certificate": "weir-credential-unmapped",
+	"not verified, by a certificate": "weir-credential-missing",
 }
 
 // guarded is a server in mode required, with a request for every kind of
@@ -37,8 +49,10 @@ type guarded struct {
 	*server
 	directory *tenant.Directory
 	audit     *strings.Builder
+	list      []tenant.Credential
 	secrets   []string
-	show      map[string][]string // headers, by kind of credential
+	show      map[string][]string             // headers, by kind of credential
+	tls       map[string]*tls.ConnectionState // and connections
 	requests  int
 }
 
@@ -48,19 +62,15 @@ type takesAll struct{}
 func (takesAll) Write(context.Context, string, *proto.Frame, *proto.Reply) error { return nil }
 
 func newGuarded(t *testing.T) *guarded {
-	g := &guarded{audit: &strings.Builder{}, show: map[string][]string{}}
-	var list []tenant.Credential
+	g := &guarded{audit: &strings.Builder{}, show: map[string][]string{}, tls: map[string]*tls.ConnectionState{}}
 	credential := func(id string, tenants, scopes []string, notBefore, expires string) string {
 		secret, hash := tenant.NewSecret()
-		list = append(list, tenant.Credential{
+		g.list = append(g.list, tenant.Credential{
 			ID: id, Tenants: tenants, Scopes: scopes,
 			Secrets: []tenant.Secret{{SHA256: hash.String(), NotBefore: notBefore, Expires: expires}},
 		})
 		g.secrets = append(g.secrets, secret)
 		return secret
-	}
-	bearer := func(secret string, more ...string) []string {
-		return append([]string{"Authorization", "Bearer " + secret}, more...)
 	}
 	everything := []string{"write", "read", "rules", "admin"}
 	g.show["write"] = bearer(credential("writer", []string{teamA}, []string{"write"}, "", ""))
@@ -89,11 +99,13 @@ func newGuarded(t *testing.T) *guarded {
 	g.show["expired"] = bearer(credential("expired", []string{teamA}, everything, "", "2026-01-01T00:00:00Z"))
 	g.show["early"] = bearer(credential("early", []string{teamA}, everything, "2100-01-01T00:00:00Z", ""))
 
-	cs, errs := tenant.NewCredentials("credentials", list, nil)
+	tokens := g.tokens(t)
+	g.certificates(t)
+	cs, errs := tenant.NewCredentials("credentials", g.list, nil)
 	require.Empty(t, errs)
 	g.server = newServer(t, func(s *server) {
 		g.directory = tenant.NewDirectory(tenant.ModeRequired, tenant.DefaultSettings()).
-			WithAuth(tenant.Auth{Audit: audit.New(slog.NewJSONHandler(g.audit, nil), nil), Registry: s.reg})
+			WithAuth(tenant.Auth{Tokens: tokens, Audit: audit.New(slog.NewJSONHandler(g.audit, nil), nil), Registry: s.reg})
 		g.directory.SetCredentials(cs)
 		s.deps.Tenants = g.directory
 		s.deps.Logger = slog.New(slog.NewTextHandler(s.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -101,6 +113,75 @@ func newGuarded(t *testing.T) *guarded {
 		s.deps.Writer, s.deps.OTLP = recv, recv.OTLP()
 	})
 	return g
+}
+
+func bearer(secret string, more ...string) []string {
+	return append([]string{"Authorization", "Bearer " + secret}, more...)
+}
+
+// byName is a credential for whoever has a name that is its id.
+func (g *guarded) byName(id string, scopes ...string) *tenant.Credential {
+	g.list = append(g.list, tenant.Credential{ID: id, Tenants: []string{teamA}, Scopes: scopes})
+	return &g.list[len(g.list)-1]
+}
+
+// tokens adds kinds of tokens of an issuer, and returns who verifies them.
+func (g *guarded) tokens(t *testing.T) *oidc.Verifier {
+	issuer, other := harness.NewIssuer(t), harness.NewIssuer(t)
+	for _, scope := range []string{"write", "read", "rules", "admin"} {
+		g.byName("jwt-"+scope, scope).JWT = &tenant.TokenMatch{Issuer: issuer.URL, Claims: map[string][]string{"sub": {scope}}}
+		g.show[scope+", by a JWT"] = bearer(issuer.Token(map[string]any{"sub": scope}))
+	}
+	g.byName("jwt-all", "write", "read", "rules", "admin").JWT = &tenant.TokenMatch{Issuer: issuer.URL, Claims: map[string][]string{"sub": {"all"}}}
+	all := map[string]any{"sub": "all"}
+	with := func(claim string, value any) map[string]any { return map[string]any{"sub": "all", claim: value} }
+	g.show["all, by a JWT"] = bearer(issuer.Token(all))
+	g.show["all, by a JWT of Grafana"] = bearer("opaque", "X-Id-Token", issuer.Token(all))
+	g.show["tenant of others, by a JWT"] = bearer(issuer.Token(all), tenant.Header, teamB)
+	g.show["expired, by a JWT"] = bearer(issuer.Token(with("exp", 1)), tenant.Header, teamA)
+	g.show["forged, by a JWT"] = bearer(issuer.Token(all)+"AAAA", tenant.Header, teamA)
+	g.show["for another audience, by a JWT"] = bearer(issuer.Token(with("aud", "grafana")))
+	g.show["of another issuer, by a JWT"] = bearer(other.Token(with("iss", issuer.URL)))
+	g.show["of nobody, by a JWT"] = bearer(issuer.Token(nil), tenant.Header, teamA)
+	for _, headers := range g.show {
+		for _, value := range headers {
+			if text := value[strings.LastIndex(value, " ")+1:]; oidc.LooksLikeToken(text) {
+				g.secrets = append(g.secrets, text)
+			}
+		}
+	}
+	return tokensOf(t, issuer)
+}
+
+// tokensOf returns who verifies the tokens of an issuer.
+func tokensOf(t *testing.T, issuer *harness.Issuer) *oidc.Verifier {
+	t.Helper()
+	keys := filepath.Join(t.TempDir(), "keys.json")
+	require.NoError(t, os.WriteFile(keys, issuer.JWKS(), 0o600))
+	v, err := oidc.New([]oidc.Issuer{{URL: issuer.URL, Audiences: []string{"weir"}, KeysFile: keys}}, slog.New(slog.DiscardHandler), nil)
+	require.NoError(t, err)
+	return v
+}
+
+// certificates adds kinds of certificates of clients.
+func (g *guarded) certificates(t *testing.T) {
+	ca := harness.NewCA(t, "clients")
+	connection := func(name string) *tls.ConnectionState {
+		cert := ca.Pair(x509.Certificate{Subject: pkix.Name{CommonName: name}}).Leaf
+		return &tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert}, VerifiedChains: [][]*x509.Certificate{{cert}}}
+	}
+	for _, scope := range []string{"write", "read", "rules", "admin"} {
+		g.byName("certificate-"+scope, scope).Certificate = &tenant.CertificateMatch{CN: []string{scope}}
+		g.show[scope+", by a certificate"], g.tls[scope+", by a certificate"] = nil, connection(scope)
+	}
+	g.byName("certificate-all", "write", "read", "rules", "admin").Certificate = &tenant.CertificateMatch{CN: []string{"all"}}
+	for kind, headers := range map[string][]string{
+		"all, by a certificate": nil, "tenant of others, by a certificate": {tenant.Header, teamB}, "not verified, by a certificate": nil,
+	} {
+		g.show[kind], g.tls[kind] = headers, connection("all")
+	}
+	g.tls["not verified, by a certificate"].VerifiedChains = nil
+	g.show["of nobody, by a certificate"], g.tls["of nobody, by a certificate"] = []string{tenant.Header, teamA}, connection("mallory")
 }
 
 // ask sends a request with a kind of credential, from an address of its own, so
@@ -119,6 +200,7 @@ func (g *guarded) ask(t *testing.T, rt api.Route, method, kind string) *httptest
 	for i := 0; i < len(g.show[kind]); i += 2 {
 		hr.Header.Add(g.show[kind][i], g.show[kind][i+1])
 	}
+	hr.TLS = g.tls[kind]
 	handler := g.Handler
 	if rt.Admin {
 		handler = g.admin
@@ -142,6 +224,7 @@ func expected(rt api.Route, method, kind string) string {
 		"operators": {"admin", "operator without a tenant"},
 	}
 	id, bad := badCredentials[kind]
+	kind, _, _ = strings.Cut(kind, ", by ") // which makes no difference
 	switch {
 	case rt.Needs == "public" || method == http.MethodOptions: // browsers ask so without a credential
 		return ""
@@ -164,7 +247,7 @@ func expected(rt api.Route, method, kind string) string {
 var statusOfID = map[string]int{
 	"weir-credential-missing": 401, "weir-credential-invalid": 401, "weir-credential-expired": 401, "weir-credential-early": 401,
 	"weir-header-repeated": 400, "weir-tenant-federation-unsupported": 400, "weir-tenant-ambiguous": 400,
-	"weir-tenant-forbidden": 403, "weir-scope-missing": 403,
+	"weir-tenant-forbidden": 403, "weir-scope-missing": 403, "weir-credential-unmapped": 403,
 }
 
 // TestAccess drives every route of both listeners, by every method, with every

@@ -23,6 +23,7 @@ import (
 
 	"github.com/weir-metrics/weir/api"
 	"github.com/weir-metrics/weir/ingester"
+	"github.com/weir-metrics/weir/integration/harness"
 	"github.com/weir-metrics/weir/ledger"
 	"github.com/weir-metrics/weir/querier"
 	"github.com/weir-metrics/weir/receiver"
@@ -80,6 +81,7 @@ type isolation struct {
 	data, admin http.Handler
 	mode        tenant.Mode
 	credentials *reading
+	issuer      *harness.Issuer
 	writes      map[string][]string // headers of who writes for a tenant
 	tenants     []string
 	owners      []*owner
@@ -89,7 +91,8 @@ type isolation struct {
 
 func newIsolation(t *testing.T, mode tenant.Mode, rnd *rand.Rand) *isolation {
 	i := &isolation{T: t, rnd: rnd, mode: mode, credentials: newReading(), writes: map[string][]string{}, now: time.Now(), told: map[string]bool{}}
-	directory := i.credentials.directory
+	i.issuer = harness.NewIssuer(t)
+	directory := i.credentials.directory.WithAuth(tenant.Auth{Tokens: tokensOf(t, i.issuer)})
 	if mode == tenant.ModeHeader {
 		directory = tenant.NewDirectory(mode, tenant.DefaultSettings())
 	}
@@ -185,11 +188,20 @@ func of(id string, teams ...string) func(*owner) bool {
 // policies, or none.
 func (i *isolation) credentialReaders() []reader {
 	first := i.tenants[0]
+	token := func(id string, selectors ...string) []string {
+		return i.credentials.byToken(i.T, i.issuer, id, []string{"read"}, selectors...)
+	}
 	read := func(id string, selectors ...string) []string {
 		return i.credentials.by(i.T, id, []string{"read"}, selectors...)[:2]
 	}
 	unknown, _ := tenant.NewSecret()
+	expired := i.credentials.by(i.T, first, []string{"read", "admin"})[:2]
+	i.credentials.list[len(i.credentials.list)-1].Secrets[0].Expires = "2026-01-01T00:00:00Z"
 	readers := []reader{
+		{name: "expired", header: append(expired, tenant.Header, first)},
+		{name: "expired, as another", header: append(slices.Clone(expired), tenant.Header, i.tenants[1])},
+		{name: "a token for another tenant", header: append(token("nobody"), tenant.Header, first)},
+		{name: "a token without a credential", header: bearer(i.issuer.Token(nil), tenant.Header, first)},
 		{name: "none", header: []string{tenant.Header, first}},
 		{name: "unknown", header: []string{"Authorization", "Bearer " + unknown, tenant.Header, first}},
 		{name: "writer", header: i.credentials.by(i.T, first, []string{"write"})[:2]},
@@ -204,6 +216,8 @@ func (i *isolation) credentialReaders() []reader {
 		readers = append(readers,
 			reader{name: id, header: read(id), tenant: id, reads: of(id, "red", "blue")},
 			reader{name: id + " named", header: append(read(id), tenant.Header, id), tenant: id, reads: of(id, "red", "blue")},
+			reader{name: id + " by token", header: token(id), tenant: id, reads: of(id, "red", "blue")},
+			reader{name: id + " red by token", header: token(id, `{team="red"}`), tenant: id, reads: of(id, "red"), policy: true},
 			reader{name: id + " red", header: read(id, `{team="red"}`), tenant: id, reads: of(id, "red"), policy: true},
 			reader{name: id + " not red", header: read(id, `{team!="red",team!=""}`), tenant: id, reads: of(id, "blue"), policy: true},
 			reader{name: id + " both", header: read(id, `{team="red"}`, `{team=~"r.*|blue"}`), tenant: id, reads: of(id, "red", "blue"), policy: true},

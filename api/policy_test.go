@@ -24,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/weir-metrics/weir/integration/harness"
 	"github.com/weir-metrics/weir/tenant"
 )
 
@@ -49,14 +50,26 @@ func newReading() *reading {
 func (r *reading) by(t *testing.T, tenantID string, scopes []string, selectors ...string) []string {
 	t.Helper()
 	secret, hash := tenant.NewSecret()
-	r.list = append(r.list, tenant.Credential{
-		ID: fmt.Sprintf("credential-%d", len(r.list)), Tenants: []string{tenantID}, Scopes: scopes, Readable: selectors,
-		Secrets: []tenant.Secret{{SHA256: hash.String()}},
-	})
+	r.add(t, tenant.Credential{Tenants: []string{tenantID}, Scopes: scopes, Readable: selectors, Secrets: []tenant.Secret{{SHA256: hash.String()}}})
+	return []string{"Authorization", "Bearer " + secret, tenant.Header, ""}
+}
+
+// byToken is by, with a token of an issuer, that directory trusts.
+func (r *reading) byToken(t *testing.T, issuer *harness.Issuer, tenantID string, scopes []string, selectors ...string) []string {
+	t.Helper()
+	subject := fmt.Sprintf("subject-%d", len(r.list))
+	match := &tenant.TokenMatch{Issuer: issuer.URL, Claims: map[string][]string{"sub": {subject}}}
+	r.add(t, tenant.Credential{Tenants: []string{tenantID}, Scopes: scopes, Readable: selectors, JWT: match})
+	return bearer(issuer.Token(map[string]any{"sub": subject}))
+}
+
+func (r *reading) add(t *testing.T, c tenant.Credential) {
+	t.Helper()
+	c.ID = fmt.Sprintf("credential-%d", len(r.list))
+	r.list = append(r.list, c)
 	cs, errs := tenant.NewCredentials("credentials", slices.Clone(r.list), r.directory.Credentials())
 	require.Empty(t, errs)
 	r.directory.SetCredentials(cs)
-	return []string{"Authorization", "Bearer " + secret, tenant.Header, ""}
 }
 
 // policySeries are the series of the tests of policies, of which each has the
