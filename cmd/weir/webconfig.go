@@ -331,6 +331,7 @@ func refusals(cfg *web.Config) []error {
 	refuse(verifies && t.ClientCAsText == "", "tls_server_config.client_ca_file: must be set where certificates of clients are verified")
 	refuse(len(t.ClientAllowedSans) > 0 && t.ClientAuth != "RequireAndVerifyClientCert",
 		"tls_server_config.client_allowed_sans: needs client_auth_type: RequireAndVerifyClientCert")
+	refuse(t.MinVersion > t.MaxVersion, "tls_server_config.min_version: must not be above max_version: nobody could connect")
 	return errs
 }
 

@@ -97,7 +97,7 @@ func TestTLS(t *testing.T) {
 	}{
 		{"as it comes", "", 2, tls.VersionTLS13},
 		{"without HTTP/2", "\nhttp_server_config: {http2: false}", 1, tls.VersionTLS13},
-		{"older", "\n  max_version: TLS12", 2, tls.VersionTLS12},
+		{"older", "\n  max_version: TLS12\n  cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384]", 2, tls.VersionTLS12},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := newWebFiles(t, tc.more)
@@ -223,6 +223,7 @@ func TestWebConfigRefusals(t *testing.T) {
 		{"\n  client_auth_type: Perhaps", "invalid ClientAuth: Perhaps"},
 		{"\n  client_auth_type: VerifyClientCertIfGiven\n  client_ca_file: roots.pem\n  client_allowed_sans: [a]", "client_allowed_sans: needs"},
 		{"\n  client_ca_file: missing.pem", "tls_server_config.client_ca_file: open "},
+		{"\n  min_version: TLS13\n  max_version: TLS12", "min_version: must not be above max_version"},
 		{"\n  min_version: TLS9", "unknown TLS version: TLS9"},
 		{"\n  colour: red", "field colour not found"},
 	} {
@@ -233,7 +234,7 @@ func TestWebConfigRefusals(t *testing.T) {
 }
 
 func TestClientCertificates(t *testing.T) {
-	f := newWebFiles(t, mutual)
+	f := newWebFiles(t, mutual+"\n  client_allowed_sans: [agent.team-a]")
 	w := f.open(t)
 	addr, _ := serveWeb(t, 10, w, whoIsThere)
 	other := harness.NewCA(t, "servers") // of the same name
@@ -247,6 +248,7 @@ func TestClientCertificates(t *testing.T) {
 	}{
 		{"good", []tls.Certificate{f.ca.Pair(named)}, true},
 		{"none", nil, false},
+		{"of a name that is not allowed", []tls.Certificate{f.ca.Pair(x509.Certificate{DNSNames: []string{"agent.team-b"}})}, false},
 		{"of another CA", []tls.Certificate{other.Pair(named)}, false},
 		{"expired", []tls.Certificate{f.ca.Pair(expired)}, false},
 	} {
