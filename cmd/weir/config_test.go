@@ -182,12 +182,15 @@ func TestRulesBetweenSections(t *testing.T) {
 			`auth.issuers[0].audience: unknown key: did you mean audiences?`},
 		{"an issuer without TLS", []assignment{set("auth.mode", "required"), set("auth.issuers", "[{url: http://sso.example, audiences: [weir]}]")},
 			`auth.issuers[0].url: "http://sso.example": must be an https URL`},
+		{"a password that nobody gets", []assignment{set("tracing.endpoint", "https://weir:hunter2@collector.example")},
+			`tracing.endpoint: must have no password and no parameters`},
 		{"a proxy without a mask", []assignment{set("auth.trusted_proxies", "[10.0.0.0/8, 192.0.2.7]")},
 			`auth.trusted_proxies[1]: "192.0.2.7": must be a network such as 10.0.0.0/8 or 192.0.2.7/32`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, err := loadConfig("", tc.sets, env(nil))
 			require.ErrorContains(t, err, tc.want)
+			require.NotContains(t, err.Error(), "hunter2")
 		})
 	}
 }

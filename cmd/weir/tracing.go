@@ -31,10 +31,13 @@ type TracingConfig struct {
 // Validate implements section.
 func (c *TracingConfig) Validate(prefix string) []error {
 	var errs []error
-	if c.Endpoint != "" {
-		if u, err := url.Parse(c.Endpoint); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-			errs = append(errs, fmt.Errorf("%s.endpoint: %q: must be empty, or a URL such as http://collector:4318/v1/traces", prefix, c.Endpoint))
-		}
+	u, err := url.Parse(c.Endpoint)
+	switch {
+	case c.Endpoint == "":
+	case err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https"):
+		errs = append(errs, fmt.Errorf("%s.endpoint: %q: must be empty, or a URL such as http://collector:4318/v1/traces", prefix, c.Endpoint))
+	case u.User != nil || u.RawQuery != "": // the exporter drops both, and status/config would show them
+		errs = append(errs, fmt.Errorf("%s.endpoint: must have no password and no parameters: set OTEL_EXPORTER_OTLP_HEADERS", prefix))
 	}
 	if !(c.SampleRatio >= 0 && c.SampleRatio <= 1) { // NaN too
 		errs = append(errs, fmt.Errorf("%s.sample_ratio: %v: must be from 0 to 1", prefix, c.SampleRatio))
