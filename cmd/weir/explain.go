@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/weir-metrics/weir/api"
 	"github.com/weir-metrics/weir/ledger"
@@ -36,8 +37,19 @@ func (f *explainFlags) run(ctx context.Context, getenv func(string) (string, boo
 	for i := range list {
 		writeExplanation(&b, &list[i])
 	}
-	_, err := io.WriteString(stdout, b.String())
+	_, err := io.WriteString(stdout, plain(b.String()))
 	return err
+}
+
+// plain returns lines of text without what terminals obey: senders choose names of
+// labels and user agents, and whoever looks may be an operator.
+func plain(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, text)
 }
 
 // writeExplanation writes what a person reads.
