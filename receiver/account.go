@@ -3,7 +3,6 @@ package receiver
 import (
 	"math"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"strconv"
 
@@ -31,10 +30,7 @@ func (r *Receiver) account(hr *http.Request, protocol string, req *request, caus
 		r.metrics.count(req, of, cause)
 	}
 	e := &req.entry
-	e.Sender = ledger.Sender{Credential: req.who.Credential, UserAgent: hr.UserAgent(), Address: hr.RemoteAddr, Protocol: protocol}
-	if host, _, err := net.SplitHostPort(hr.RemoteAddr); err == nil {
-		e.Sender.Address = host
-	}
+	e.Sender = ledger.Sender{Credential: req.who.Credential, UserAgent: hr.UserAgent(), Address: req.source, Protocol: protocol}
 	e.ID, e.Encoding, e.Newest, e.Err = tracing.ID(hr.Context()), hr.Header.Get("Content-Encoding"), req.newest, cause
 	if attempt := hr.Header.Get("Retry-Attempt"); attempt != "" { // as Prometheus says it
 		e.Attempt, _ = strconv.Atoi(attempt)

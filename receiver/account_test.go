@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,6 +47,25 @@ func TestLedgerOfRefusals(t *testing.T) {
 			require.Equal(t, proto.Counts{Exemplars: 1}, got["weir-exemplar-invalid latency"].Counts)
 		})
 	}
+}
+
+// TestLedgerBehindAProxy: senders are told apart past proxies that are trusted.
+func TestLedgerBehindAProxy(t *testing.T) {
+	s := newSetup(t)
+	s.Tenants.WithAuth(tenant.Auth{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}})
+	for _, peer := range []string{"198.51.100.1:1", "192.0.2.9:1"} {
+		for _, client := range []string{"10.0.0.1", "10.0.0.2"} {
+			hr := newRequest(proto.V1, marshal(proto.V1))
+			hr.RemoteAddr = peer
+			hr.Header.Set("X-Forwarded-For", client)
+			require.Equal(t, http.StatusNoContent, s.serve(hr).Code)
+		}
+	}
+	var addresses []string
+	for _, sender := range s.ledger.Senders(tenant.Anonymous) {
+		addresses = append(addresses, sender.Address)
+	}
+	require.ElementsMatch(t, []string{"10.0.0.1", "10.0.0.2", "192.0.2.9"}, addresses)
 }
 
 // TestLedgerOfSenders: who sends, how, how late, and how often again.

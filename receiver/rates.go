@@ -3,7 +3,6 @@ package receiver
 import (
 	"cmp"
 	"context"
-	"net"
 	"slices"
 	"sync"
 	"time"
@@ -233,11 +232,7 @@ func costOf(c proto.Counts, buckets, bytes int) tenant.Cost {
 // sender tells senders apart, as far as they let it: by credential, program and
 // address.
 func (rs *rates) sender(req *request) uint64 {
-	host, _, err := net.SplitHostPort(req.hr.RemoteAddr)
-	if err != nil {
-		host = req.hr.RemoteAddr
-	}
-	return xxh3.HashStringSeed(req.who.Credential+"\x00"+req.hr.UserAgent()+"\x00"+host, rs.seed)
+	return xxh3.HashStringSeed(req.who.Credential+"\x00"+req.hr.UserAgent()+"\x00"+req.source, rs.seed)
 }
 
 func (m *rateMetrics) count(l *line, v *turn, cost *tenant.Cost) {

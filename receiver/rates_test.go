@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -48,8 +49,9 @@ func (counting) Write(ctx context.Context, _ string, f *proto.Frame, reply *prot
 type rateSender struct {
 	name    string
 	address string
-	drops   bool // what is refused, and comes with the next a second later
-	slow    bool // as late as vmagent may be
+	client  string // whom the proxy at that address names
+	drops   bool   // what is refused, and comes with the next a second later
+	slow    bool   // as late as vmagent may be
 
 	stored  atomic.Int64
 	refused map[int]int // requests since from, by how often they were refused
@@ -65,6 +67,9 @@ func (rs *rateSender) run(t *testing.T, s *setup, template []byte, from, until t
 			hr.Header.Set("Content-Type", contentType(proto.V1))
 			hr.Header.Set("User-Agent", "Prometheus/3.15.0")
 			hr.RemoteAddr = rs.address
+			if rs.client != "" {
+				hr.Header.Set("X-Forwarded-For", rs.client)
+			}
 			w := s.serve(hr.WithContext(context.WithValue(hr.Context(), countKey{}, &rs.stored)))
 			if w.Code == http.StatusNoContent {
 				if began.After(from) {
@@ -109,10 +114,14 @@ func TestFairShares(t *testing.T) {
 		{"a little late", 2000, func(_ int, s *rateSender) { s.slow = true }, true},
 		{"turns further ahead than can be told", 500, func(int, *rateSender) {}, false},
 		{"half of them drop what is refused", 4000, func(i int, s *rateSender) { s.drops = i%2 == 1 }, true},
+		{"the same, behind a proxy", 4000, func(i int, s *rateSender) {
+			s.drops, s.address, s.client = i%2 == 1, "198.51.100.1:1", s.address
+		}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSetup(t, limited(func(l *tenant.Limits) { l.IngestionRate = c.rate }), func(s *setup) { s.ing = counting{} })
+				s.Tenants.WithAuth(tenant.Auth{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}})
 				now := time.Now().UnixMilli()
 				var all []series
 				for i := range batch {

@@ -172,6 +172,9 @@ func (r *Receiver) WriteV2(ctx context.Context, tenantID string, message []byte)
 // settings it is decided.
 func (r *Receiver) begin(req *request, hr *http.Request, who tenant.Identity) {
 	req.hr, req.who, req.newest = hr, who, ledger.NoTime
+	if hr != nil {
+		req.source = r.Tenants.Source(hr)
+	}
 	req.policy = policy{set: r.Settings(who.Tenant), bound: who.Bound, rules: who.Rules}
 }
 

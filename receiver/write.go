@@ -20,6 +20,7 @@ import (
 // has one owner, the goroutine that serves the request.
 type request struct {
 	hr            *http.Request // that brought it; nil: it is our own
+	source        string        // from where hr came
 	otlp          bool
 	who           tenant.Identity
 	policy        policy
@@ -116,7 +117,7 @@ func (req *request) release() {
 	req.unseen = req.unseen[:0]
 	req.entry = ledger.Request{Refused: req.entry.Refused[:0]}
 	req.postponed, req.held = nil, req.held[:0]
-	req.hr, req.otlp, req.who, req.policy = nil, false, tenant.Identity{}, policy{}
+	req.hr, req.source, req.otlp, req.who, req.policy = nil, "", false, tenant.Identity{}, policy{}
 	req.paced, req.paid, req.limitUsed = false, tenant.Cost{}, req.limitUsed[:0]
 	requests.Put(req)
 }

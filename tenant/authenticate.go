@@ -170,11 +170,6 @@ func (d *Directory) named(hr *http.Request) (string, *proto.Error) {
 	return id, nil
 }
 
-// fromProxy reports whether a request comes from a proxy that the operator trusts.
-func (d *Directory) fromProxy(hr *http.Request) bool {
-	return contains(d.auth.TrustedProxies, addressOf(hr.RemoteAddr))
-}
-
 // unnamed is what to do about a request that names no tenant.
 func (d *Directory) unnamed(who *Identity) *proto.Error {
 	if d.mode == ModeRequired {

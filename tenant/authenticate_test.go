@@ -378,6 +378,9 @@ func TestSourceOf(t *testing.T) {
 			hr.RemoteAddr = tc.peer
 			hr.Header["X-Forwarded-For"] = tc.forwarded
 			require.Equal(t, tc.want, sourceOf(hr, proxies).String())
+			if tc.peer != "@" {
+				require.Equal(t, tc.want, ofMode(t, ModeNone, Auth{TrustedProxies: proxies}).Source(hr))
+			}
 		})
 	}
 }

@@ -1,6 +1,7 @@
 package tenant
 
 import (
+	"net"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -29,6 +30,24 @@ func sourceOf(hr *http.Request, proxies []netip.Prefix) netip.Addr {
 		source, hops = hop, hops[:last]
 	}
 	return source
+}
+
+// Source names from where a request came, past the proxies that the operator
+// trusts, for who tells senders apart.
+func (d *Directory) Source(hr *http.Request) string {
+	if d.fromProxy(hr) {
+		return sourceOf(hr, d.auth.TrustedProxies).String()
+	}
+	host, _, err := net.SplitHostPort(hr.RemoteAddr)
+	if err != nil {
+		return hr.RemoteAddr
+	}
+	return host
+}
+
+// fromProxy reports whether a request comes from a proxy that the operator trusts.
+func (d *Directory) fromProxy(hr *http.Request) bool {
+	return len(d.auth.TrustedProxies) > 0 && contains(d.auth.TrustedProxies, addressOf(hr.RemoteAddr))
 }
 
 // addressOf reads an address, to which some proxies add the port.
