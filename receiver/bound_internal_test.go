@@ -10,11 +10,73 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/prompb"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
 
 	"github.com/weir-metrics/weir/proto"
 	"github.com/weir-metrics/weir/relabel"
 	"github.com/weir-metrics/weir/tenant"
 )
+
+// float is an ingester that remembers the last sample.
+type float struct{ v float64 }
+
+func (n *float) Write(_ context.Context, _ string, f *proto.Frame, reply *proto.Reply) error {
+	n.v = f.Floats[len(f.Floats)-1].V
+	reply.Written.Samples = len(f.Floats)
+	return nil
+}
+
+// TestDeltasOfCredentials: series that differ by bound labels alone are not added
+// up with each other, as the senders of two clusters are.
+func TestDeltasOfCredentials(t *testing.T) {
+	set := tenant.DefaultSettings()
+	ing := new(float)
+	r := New(DefaultConfig(), Deps{Ingester: ing, Settings: func(string) *tenant.Settings { return &set }, Logger: slog.New(slog.DiscardHandler)})
+	by := func(tenantID, credential, cluster string) tenant.Identity {
+		who := tenant.Identity{Tenant: tenantID, Credential: credential}
+		if cluster != "" {
+			who.Bound = &tenant.BoundLabels{Labels: []tenant.BoundLabel{{Name: "cluster", Value: cluster, OnConflict: tenant.Overwrite}}}
+		}
+		return who
+	}
+	one, two := by("a", "one", "1"), by("a", "two", "2")
+	now := time.Now()
+	for i, c := range []struct {
+		who      tenant.Identity
+		at       time.Duration
+		v, total float64
+	}{
+		{one, 0, 5, 5},
+		{two, 0, 100, 100}, // at the same time, and not taken for a repetition
+		{two, time.Second, 100, 200},
+		{one, time.Second / 2, 2, 7}, // and not too late
+		{by("a", "free", ""), 0, 1, 1},
+		{by("a", "as free", ""), time.Second, 1, 2}, // nothing tells it from the one before
+		{by("b", "one", "1"), 0, 3, 3},
+	} {
+		md := pmetric.NewMetrics()
+		m := md.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty().Metrics().AppendEmpty()
+		m.SetName("x")
+		m.SetEmptySum().SetIsMonotonic(true)
+		m.Sum().SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
+		point := m.Sum().DataPoints().AppendEmpty()
+		point.SetTimestamp(pcommon.NewTimestampFromTime(now.Add(c.at)))
+		point.SetDoubleValue(c.v)
+		body, err := pmetricotlp.NewExportRequestFromMetrics(md).MarshalProto()
+		require.NoError(t, err)
+		req := newRequest()
+		r.begin(req, nil, c.who)
+		req.decoded = append(req.decoded[:0], body...)
+		refused, err := r.writeOTLP(t.Context(), typeProtobuf, req)
+		require.NoError(t, err)
+		require.Zero(t, refused, i)
+		require.Equal(t, c.total, ing.v, i)
+		req.release()
+	}
+	require.EqualValues(t, 4, r.deltas.series())
+}
 
 // newest is an ingester that remembers the labels it was last taught.
 type newest struct{ labels []string }

@@ -214,7 +214,7 @@ func (r *Receiver) writeOTLP(ctx context.Context, ct string, req *request) (refu
 		return 0, err
 	}
 	if toSum.MetricCount() > 0 {
-		held, err := r.deltas.take(ctx, req.who.Tenant)
+		held, err := r.deltas.take(ctx, &req.who)
 		if err != nil {
 			return 0, err
 		}

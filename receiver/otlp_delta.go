@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/prometheus/model/value"
 
 	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/tenant"
 )
 
 // A delta says how much was counted since the one before. What is stored is the
@@ -27,7 +28,7 @@ import (
 // deltas are the sums of all tenants.
 type deltas struct {
 	cfg  *OTLPConfig
-	seed func(tenant string) uint64
+	seed func(admissionsKey) uint64
 
 	mu      sync.Mutex
 	tenants map[string]*sums // guarded by mu
@@ -37,7 +38,6 @@ type deltas struct {
 // sums are those of one tenant.
 type sums struct {
 	cfg   *OTLPConfig
-	seed  uint64
 	users int       // requests that hold or wait for turn; guarded by deltas.mu
 	used  time.Time // guarded by deltas.mu
 	kept  int       // size when the turn was last given back; guarded by deltas.mu
@@ -49,6 +49,7 @@ type sums struct {
 	size  int // series that byKey stands for
 	swept time.Time
 	now   time.Time           // of the request
+	seed  uint64              // of its keys: labels that are bound to its credential come later, and tell its series from those of others
 	next  []nextSum           // of the request, in order: not yet kept
 	fresh map[proto.Hash]*sum // of the request, the last of each key
 	grown int                 // series that fresh adds to size
@@ -83,23 +84,23 @@ func (s *sum) series() int {
 // sweepEvery is how often sums are looked at for those without recent deltas.
 const sweepEvery = time.Minute
 
-// take waits for the tenant's sums. The caller gives them back.
-func (d *deltas) take(ctx context.Context, tenantID string) (*sums, error) {
+// take waits for the sums of a sender's tenant. The caller gives them back.
+func (d *deltas) take(ctx context.Context, who *tenant.Identity) (*sums, error) {
 	now := time.Now()
 	d.mu.Lock()
 	d.sweep(now)
-	s := d.tenants[tenantID]
+	s := d.tenants[who.Tenant]
 	if s == nil {
-		s = &sums{cfg: d.cfg, seed: d.seed(tenantID), turn: make(chan struct{}, 1), byKey: map[proto.Hash]*sum{}, swept: now}
+		s = &sums{cfg: d.cfg, turn: make(chan struct{}, 1), byKey: map[proto.Hash]*sum{}, swept: now}
 		s.turn <- struct{}{}
-		d.tenants[tenantID] = s
+		d.tenants[who.Tenant] = s
 	}
 	s.users++
 	s.used = now
 	d.mu.Unlock()
 	select {
 	case <-s.turn:
-		s.begin(now)
+		s.begin(now, d.seed(keyOf(who)))
 		return s, nil
 	case <-ctx.Done():
 		d.mu.Lock()
@@ -144,7 +145,8 @@ func (d *deltas) series() float64 {
 }
 
 // begin is called by the request that has the turn.
-func (s *sums) begin(now time.Time) {
+func (s *sums) begin(now time.Time, seed uint64) {
+	s.seed = seed
 	s.now, s.next, s.fresh, s.grown = now, s.next[:0], map[proto.Hash]*sum{}, 0
 	if now.Sub(s.swept) < sweepEvery {
 		return

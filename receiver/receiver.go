@@ -147,7 +147,7 @@ func New(cfg Config, deps Deps) *Receiver {
 	r.metrics = newMetrics(deps.Registry, r.entries, r.deltas.series)
 	r.rates = newRates(r.secret, deps.Registry)
 	r.decoders.init(cfg.MaxDecodedBytes)
-	r.deltas = deltas{cfg: &r.cfg.OTLP, seed: func(tenantID string) uint64 { return proto.TenantSeed(r.secret, tenantID) }, tenants: make(map[string]*sums)}
+	r.deltas = deltas{cfg: &r.cfg.OTLP, seed: func(key admissionsKey) uint64 { return proto.TenantSeed(r.secret, key.tenant+"\x00"+key.credential) }, tenants: make(map[string]*sums)}
 	return r
 }
 
