@@ -22,6 +22,18 @@ type Credentials struct {
 	bySecret map[Hash]*heldSecret
 	rules    map[string][]*rule // by the issuer of tokens; "": for certificates
 	list     []Credential
+	mark     *mark
+}
+
+// mark tells versions of credentials apart, for who remembers what held under one
+// without keeping all of it. It has a size, so that no two are at one address.
+type mark struct{ _ byte }
+
+func (cs *Credentials) marked() *mark {
+	if cs == nil {
+		return nil
+	}
+	return cs.mark
 }
 
 // heldSecret is a secret by which its holder is known.
@@ -37,7 +49,7 @@ type heldSecret struct {
 func NewCredentials(path string, list []Credential, before *Credentials) (*Credentials, []error) {
 	var (
 		c    compiler
-		cs   = &Credentials{bySecret: make(map[Hash]*heldSecret), rules: make(map[string][]*rule), list: list}
+		cs   = &Credentials{bySecret: make(map[Hash]*heldSecret), rules: make(map[string][]*rule), list: list, mark: new(mark)}
 		ids  = make(map[string]bool)
 		then = before.grants()
 	)

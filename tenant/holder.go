@@ -54,17 +54,17 @@ func (h *holder) identity() Identity {
 
 // memo is who somebody was under one version of the credentials.
 type memo struct {
-	under  *Credentials
+	under  *mark
 	holder *holder // nil: nobody
 }
 
 // recall returns m, or what takes its place under another version: find says who
 // it is then.
 func (d *Directory) recall(m *memo, under *Credentials, find func() *holder) *memo {
-	if m != nil && m.under == under {
+	if m != nil && m.under == under.marked() {
 		return m
 	}
-	next := &memo{under, find()}
+	next := &memo{under.marked(), find()}
 	if h := next.holder; h != nil {
 		h.use = d.uses.of(h.of.who.Credential, h.subject)
 	}

@@ -11,10 +11,12 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
@@ -338,6 +340,24 @@ func TestMatchViolations(t *testing.T) {
 			require.ErrorContains(t, errs[0], tc.want)
 		})
 	}
+}
+
+// TestRememberedPinsNoVersion: who is known by a certificate, and does not come
+// again, keeps nothing of the file alive but what is for him.
+func TestRememberedPinsNoVersion(t *testing.T) {
+	list := []Credential{{ID: "c", Tenants: []string{"a"}, Scopes: []string{"write"}, Certificate: &CertificateMatch{CN: []string{"bob"}}}}
+	d := ofMode(t, ModeRequired, Auth{}, list...)
+	hr := shown(harness.NewCA(t, "clients").Pair(x509.Certificate{Subject: pkix.Name{CommonName: "bob"}}).Leaf, true)
+	_, err := d.Authenticate(hr, ScopeWrite)
+	require.NoError(t, err)
+	before := weak.Make(d.Credentials())
+	cs, errs := NewCredentials("credentials", list, d.Credentials())
+	require.Empty(t, errs)
+	d.SetCredentials(cs)
+	runtime.GC()
+	require.Nil(t, before.Value())
+	_, err = d.Authenticate(hr, ScopeWrite)
+	require.NoError(t, err)
 }
 
 // TestAuditNamesTheSubject: once an hour, whatever token or certificate it shows,
