@@ -137,11 +137,17 @@ func (r *Rejections) Add(reason Reason, n Counts, series uint32, t int64, detail
 	}
 }
 
-// add remembers x, together with the one before if that is of the same series.
+// add remembers x, together with those before of the same series and reason: a
+// series has many samples, which may be refused for two reasons by turns.
 func (r *Rejections) add(x Refused) {
-	if n := len(r.Refused); n > 0 && r.Refused[n-1].Series == x.Series && r.Refused[n-1].Reason == x.Reason {
-		r.Refused[n-1].Counts.Add(x.Counts)
-	} else if r.Track || n < maxRefused {
+	n := len(r.Refused)
+	for i := n - 1; i >= 0 && r.Refused[i].Series == x.Series; i-- {
+		if r.Refused[i].Reason == x.Reason {
+			r.Refused[i].Counts.Add(x.Counts)
+			return
+		}
+	}
+	if r.Track || n < maxRefused {
 		r.Refused = append(r.Refused, x)
 	}
 }

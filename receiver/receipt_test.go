@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -163,6 +164,29 @@ func TestReceiptIsBounded(t *testing.T) {
 			require.Equal(t, "weir-sample-too-old", last.Refused[0].Reason)
 			require.Zero(t, last.Written)
 		})
+	}
+}
+
+// TestReceiptOfManySamples: what a receipt says of a series does not grow with its
+// samples, and says of all of them what became of them.
+func TestReceiptOfManySamples(t *testing.T) {
+	s := newSetup(t)
+	const n = 20_000
+	one := series{labels: pairs("__name__", "m")}
+	ahead := time.Now().Add(time.Hour).UnixMilli()
+	for i := range n {
+		one.floats = append(one.floats, proto.Float{T: 1 + int64(i%2)*ahead})
+	}
+	for _, v := range versions {
+		w := s.serve(traced(newRequest(v, marshal(v, one))))
+		require.Less(t, w.Body.Len(), 4<<10)
+		got := readReceipt(t, w)
+		require.Len(t, got.Series, 1)
+		require.Len(t, got.Series[0].Refused, 2)
+		require.Equal(t, "weir-sample-too-old", got.Series[0].Refused[0].Reason)
+		for _, x := range got.Series[0].Refused {
+			require.Equal(t, proto.Counts{Samples: n / 2}, x.Counts)
+		}
 	}
 }
 
