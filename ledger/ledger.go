@@ -82,17 +82,20 @@ type Ledger struct {
 	mu    sync.Mutex
 	books map[string]*list.Element // of order, by tenant; guarded by mu
 	order *list.List               // of *book, the one written to last first; guarded by mu
-	rows  int                      // of all books; guarded by mu
+	rows  int                      // of all books in books; guarded by mu
 }
 
-// book is what is remembered of one tenant. It is guarded by Ledger.mu.
+// book is what is remembered of one tenant. It has a lock of its own, because what
+// is asked of a request while it is held, for examples, takes a tenant's rules and
+// so a tenant's time.
 type book struct {
-	tenant   string
-	refusals refusals
-	senders  senders
-}
+	tenant string
+	rows   int // as they are counted in Ledger.rows; guarded by Ledger.mu
 
-func (b *book) rows() int { return len(b.refusals.rows) + len(b.senders.rows) }
+	mu       sync.Mutex // never taken with Ledger.mu held
+	refusals refusals   // guarded by mu
+	senders  senders    // guarded by mu
+}
 
 // New returns an empty ledger.
 func New(reg prometheus.Registerer) *Ledger {
@@ -110,12 +113,28 @@ func New(reg prometheus.Registerer) *Ledger {
 
 // Record adds a request of a tenant.
 func (l *Ledger) Record(tenant string, rq *Request) {
-	now := time.Now()
-	rq.Sender = rq.Sender.cut()
+	b := l.open(tenant)
+	l.recount(b, b.record(rq, time.Now()))
+}
+
+// open returns the book of a tenant, as the one written to last.
+func (l *Ledger) open(tenant string) *book {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b := l.open(tenant)
-	before := b.rows()
+	if e := l.books[tenant]; e != nil {
+		l.order.MoveToFront(e)
+		return e.Value.(*book)
+	}
+	b := &book{tenant: strings.Clone(tenant), refusals: newRefusals(), senders: newSenders()}
+	l.books[b.tenant] = l.order.PushFront(b)
+	return b
+}
+
+// record adds a request, and returns how many rows there are then.
+func (b *book) record(rq *Request, now time.Time) (rows int) {
+	rq.Sender = rq.Sender.cut()
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	s := b.senders.find(&rq.Sender, now)
 	s.record(rq, now)
 	if rq.Err != nil {
@@ -130,19 +149,19 @@ func (l *Ledger) Record(tenant string, rq *Request) {
 			return exampleOf(rq, x)
 		})
 	}
-	l.rows += b.rows() - before
-	l.shrink(b)
+	return len(b.refusals.rows) + len(b.senders.rows)
 }
 
-// open returns the book of a tenant, as the one written to last. mu is held.
-func (l *Ledger) open(tenant string) *book {
-	if e := l.books[tenant]; e != nil {
-		l.order.MoveToFront(e)
-		return e.Value.(*book)
+// recount notes that a book has so many rows now, unless it was dropped meanwhile.
+func (l *Ledger) recount(b *book, rows int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e := l.books[b.tenant]; e == nil || e.Value != any(b) {
+		return
 	}
-	b := &book{tenant: strings.Clone(tenant), refusals: newRefusals(), senders: newSenders()}
-	l.books[b.tenant] = l.order.PushFront(b)
-	return b
+	l.rows += rows - b.rows
+	b.rows = rows
+	l.shrink(b)
 }
 
 // shrink drops the books that were not written to for longest, but not current,
@@ -155,7 +174,7 @@ func (l *Ledger) shrink(current *book) {
 		if b == current {
 			return
 		}
-		l.rows -= b.rows()
+		l.rows -= b.rows
 		l.order.Remove(last)
 		delete(l.books, b.tenant)
 	}
@@ -163,28 +182,36 @@ func (l *Ledger) shrink(current *book) {
 
 // Refusals returns what was refused of a tenant's writes, the newest first.
 func (l *Ledger) Refusals(tenant string) []Refusal {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if e := l.books[tenant]; e != nil {
-		return e.Value.(*book).refusals.all()
+	b := l.find(tenant)
+	if b == nil {
+		return []Refusal{}
 	}
-	return []Refusal{}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.refusals.all()
 }
 
 // Senders returns who sends for a tenant, or did within a day, those heard of
 // last first.
 func (l *Ledger) Senders(tenant string) []SenderStatus {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	e := l.books[tenant]
-	if e == nil {
+	b := l.find(tenant)
+	if b == nil {
 		return []SenderStatus{}
 	}
-	b := e.Value.(*book)
-	before := b.rows()
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.senders.forget(time.Now())
-	l.rows += b.rows() - before
 	return b.senders.all()
+}
+
+// find returns the book of a tenant, or nil.
+func (l *Ledger) find(tenant string) *book {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e := l.books[tenant]; e != nil {
+		return e.Value.(*book)
+	}
+	return nil
 }
 
 // cut returns at most the first n bytes of s, a view.

@@ -257,6 +257,33 @@ func TestConcurrency(t *testing.T) {
 	require.Equal(t, 4000, total)
 }
 
+// TestSlowExample: a tenant whose examples take long keeps no other waiting.
+func TestSlowExample(t *testing.T) {
+	l := newLedger()
+	asked, answer := make(chan struct{}), make(chan struct{})
+	slow := request("slow", refused(proto.LabelsTooMany, "up", 1))
+	slow.Example = func(*ledger.Refused) ([]ledger.Label, string) {
+		asked <- struct{}{}
+		<-answer
+		return nil, ""
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		l.Record("slow", slow)
+	}()
+	<-asked
+	l.Record("b", request("quick", refused(proto.LabelsTooMany, "up", 1)))
+	require.Len(t, l.Refusals("b"), 1)
+	go func() { // the sender's last error, and the row's example
+		<-asked
+		answer <- struct{}{}
+	}()
+	answer <- struct{}{}
+	<-done
+	require.Len(t, l.Refusals("slow"), 1)
+}
+
 // TestAllocations: a request of a known sender of which nothing was refused takes
 // no memory, and one that is refused as before hardly any.
 func TestAllocations(t *testing.T) {
