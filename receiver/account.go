@@ -43,10 +43,13 @@ func (r *Receiver) account(hr *http.Request, protocol string, req *request, caus
 }
 
 const (
-	// maxGrouped is how many refusals of a request are looked at, and into how many
-	// groups: the ledger is for people, and a flood must not pay for it.
-	maxGrouped = 1000
+	// maxGrouped is how many refusals of a request are looked at, and maxGroups into
+	// how many groups: the ledger is for people, and a flood must not pay for it.
+	maxGrouped = 256
 	maxGroups  = 64
+	// maxGroupedDrops is how many series are looked at of those that rules drop. It is
+	// few, because they come with every request as long as the rules are there.
+	maxGroupedDrops = 8
 )
 
 // noRef refers to nothing that could be an example.
@@ -59,11 +62,11 @@ const noRef = math.MinInt
 // below 0 of one of unseen.
 func (req *request) group(e *ledger.Request) {
 	e.Example = req.example
-	req.groupOf(e, &req.rejected, req.unseen)
-	req.groupOf(e, &req.dropped, nil)
+	req.groupOf(e, &req.rejected, req.unseen, maxGrouped)
+	req.groupOf(e, &req.dropped, nil, maxGroupedDrops)
 }
 
-func (req *request) groupOf(e *ledger.Request, lost *proto.Rejections, unseen []unseen) {
+func (req *request) groupOf(e *ledger.Request, lost *proto.Rejections, unseen []unseen, most int) {
 	if lost.Total() == 0 {
 		return
 	}
@@ -75,9 +78,9 @@ func (req *request) groupOf(e *ledger.Request, lost *proto.Rejections, unseen []
 		}
 	}
 	all := lost.Refused
-	if len(all) > maxGrouped {
-		from := rand.IntN(len(all) - maxGrouped)
-		all = all[from : from+maxGrouped]
+	if len(all) > most {
+		from := rand.IntN(len(all) - most + 1)
+		all = all[from : from+most]
 	}
 	for _, x := range all {
 		if x.Series != proto.NoSeries && join(e, ledger.Refused{Reason: x.Reason, Metric: req.metricOf(x.Series), Ref: int(x.Series), Counts: x.Counts, T: x.T}) {
@@ -109,10 +112,8 @@ func join(e *ledger.Request, x ledger.Refused) bool {
 
 // metricOf returns the name of series i as it may be shown, a view.
 func (req *request) metricOf(i uint32) string {
-	for _, l := range req.shown(i) {
-		if l.Name == model.MetricNameLabel {
-			return l.Value
-		}
+	if ls := req.came(i); len(ls) > 0 && ls[0].Name == model.MetricNameLabel {
+		return req.policy.hide(cut(ls[0].Value, maxShownBytes))
 	}
 	return ""
 }

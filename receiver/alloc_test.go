@@ -79,6 +79,35 @@ func TestAllocationsOfRefusals(t *testing.T) {
 	}
 }
 
+// TestAllocationsOfDrops: a series that rules drop again and again costs no more
+// than one that they keep, also if what is told of it must be redacted.
+func TestAllocationsOfDrops(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	for _, v := range versions {
+		t.Run("version="+v.String(), func(t *testing.T) {
+			s := newSetup(t, withRules(t, tenRules), func(s *setup) { s.ing = discard{} })
+			var all []series
+			for i := range 2000 {
+				all = append(all, series{labels: pairs("__name__", fmt.Sprint("go_gc_", i%400), "i", fmt.Sprint(i)), floats: []proto.Float{{T: time.Now().UnixMilli()}}})
+			}
+			hr := newRequest(v, marshal(v, all...))
+			body, err := io.ReadAll(hr.Body)
+			require.NoError(t, err)
+			w := &answerWriter{header: http.Header{}}
+			send := func() {
+				setBody(hr, body)
+				clear(w.header)
+				s.ServeHTTP(w, hr)
+			}
+			for range 3 {
+				send()
+				require.Equal(t, http.StatusNoContent, w.status)
+			}
+			require.Less(t, testing.AllocsPerRun(20, send), 500.0, "for 2,000 series")
+		})
+	}
+}
+
 // answerWriter takes an answer without memory of its own.
 type answerWriter struct {
 	header http.Header

@@ -204,11 +204,21 @@ const (
 	maxShownBytes = 16 << 10 // of one value, before it is redacted
 )
 
-// shown returns the first labels of series i, its name before the others, as they
-// came and as far as they may be shown: to the sender, in the log. There are none
-// if they make no sense or are too many. They are views, valid until the next
-// call.
+// shown returns the first labels of series i as far as they may be shown: to the
+// sender, in the log. They are views, valid until the next call.
 func (req *request) shown(i uint32) []labels.Label {
+	ls := req.came(i)
+	if req.policy.redacts() {
+		for i, l := range ls {
+			ls[i] = labels.Label{Name: req.policy.hide(cut(l.Name, maxShownBytes)), Value: req.policy.hide(cut(l.Value, maxShownBytes))}
+		}
+	}
+	return ls
+}
+
+// came returns the first labels of series i, its name before the others, as they
+// came. There are none if they make no sense or are too many.
+func (req *request) came(i uint32) []labels.Label {
 	s := &req.series[i].Series
 	if req.scan.LabelCount(s) > maxSearched {
 		return nil
@@ -218,13 +228,7 @@ func (req *request) shown(i uint32) []labels.Label {
 	if i := slices.IndexFunc(ls, func(l labels.Label) bool { return l.Name == model.MetricNameLabel }); i > 0 {
 		ls[0], ls[i] = ls[i], ls[0]
 	}
-	ls = ls[:min(len(ls), maxShown)]
-	if req.policy.redacts() {
-		for i, l := range ls {
-			ls[i] = labels.Label{Name: req.policy.hide(cut(l.Name, maxShownBytes)), Value: req.policy.hide(cut(l.Value, maxShownBytes))}
-		}
-	}
-	return ls
+	return ls[:min(len(ls), maxShown)]
 }
 
 // quoting is what a library says that quotes parts of the body.
