@@ -109,6 +109,22 @@ func TestSenders(t *testing.T) {
 	})
 }
 
+// TestDropsAreNoErrors: what rules drop with every request does not hide the last
+// error of a sender.
+func TestDropsAreNoErrors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLedger()
+		drop := refused(proto.RelabelDropped, "go_gc", 3)
+		l.Record("a", request("r1", drop))
+		require.Nil(t, l.Senders("a")[0].LastError)
+		l.Record("a", request("r2", drop, refused(proto.SampleTooOld, "up", 1)))
+		time.Sleep(time.Minute)
+		l.Record("a", request("r3", drop))
+		require.Equal(t, "weir-sample-too-old", l.Senders("a")[0].LastError.ID)
+		require.Equal(t, 10, l.Senders("a")[0].Refused)
+	})
+}
+
 func TestLag(t *testing.T) {
 	now := time.UnixMilli(1_700_000_000_000)
 	for _, c := range []struct {

@@ -2,8 +2,11 @@ package ledger
 
 import (
 	"container/list"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/weir-metrics/weir/proto"
 )
 
 // Sender tells those apart who send for one tenant.
@@ -32,7 +35,7 @@ type SenderStatus struct {
 	Requests  int        `json:"requests"`
 	Retries   int        `json:"retries"`             // requests that were sent before, by the sender's word
 	Written   int        `json:"written"`             // samples of every kind
-	Refused   int        `json:"refused"`             // samples of every kind, of requests whose rest was stored
+	Refused   int        `json:"refused"`             // samples of every kind, of requests whose rest was stored; with those that rules drop
 	Failed    int        `json:"failed"`              // requests of which nothing was stored, or not all
 	LastError *LastError `json:"lastError,omitempty"` // never written again: a new one is a new pointer
 
@@ -79,12 +82,15 @@ func (s *SenderStatus) record(rq *Request, now time.Time) {
 	for i := range rq.Refused {
 		s.Refused += rq.Refused[i].Counts.Total()
 	}
-	switch {
-	case rq.Err != nil:
+	if rq.Err != nil {
 		s.Failed++
 		s.remember(rq, rq.Err.ID, now, func() string { return rq.Err.Msg })
-	case len(rq.Refused) > 0:
-		x := &rq.Refused[0]
+		return
+	}
+	// What the tenant's own rules drop is no error, and would hide those that are.
+	wrong := func(x Refused) bool { return x.Reason != proto.RelabelDropped }
+	if i := slices.IndexFunc(rq.Refused, wrong); i >= 0 {
+		x := &rq.Refused[i]
 		s.remember(rq, x.Reason.ID(), now, func() string {
 			_, detail := rq.Example(x)
 			return detail
