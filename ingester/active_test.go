@@ -143,6 +143,20 @@ func TestSeriesLimitWithoutExemplars(t *testing.T) {
 	require.Equal(t, 1, reply.Written.Exemplars)
 }
 
+// Of a series that was refused before and has nothing but metadata, nothing is
+// refused or postponed.
+func TestSeriesLimitWithoutSamples(t *testing.T) {
+	for _, on := range []string{"partial-400", "reject-429"} {
+		n := start(t, withLimits(func(l *tenant.Limits) { l.MaxActiveSeries, l.OnSeriesLimit = 1, on }))
+		n.write(team, new(frame).series(metric("a")).float(at(0), 1))
+		n.write(team, new(frame).series(metric("b")).float(at(0), 1))
+		reply := n.write(team, new(frame).known(metric("b")).known(metric("a")).float(at(1), 1))
+		require.Empty(t, reply.Rejected.Examples)
+		require.Nil(t, reply.Cause)
+		require.Equal(t, proto.Counts{Samples: 1}, reply.Written)
+	}
+}
+
 // A sender is told to wait while others are about to make room for all who wait,
 // and no longer than that.
 func TestSeriesLimitWaits(t *testing.T) {

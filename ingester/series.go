@@ -74,6 +74,9 @@ func (t *seriesTable) resolve(w *write, head storage.AppenderV2) {
 			continue
 		}
 		w.entries = append(w.entries, nil)
+		if s.Counts().Total() == 0 {
+			continue // there is nothing to refuse
+		}
 		if len(refused) > 0 && refused[0].series == uint32(i) {
 			w.refused = append(w.refused, refused[0])
 			refused = refused[1:]

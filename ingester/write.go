@@ -160,6 +160,7 @@ func (w *write) commitNew(ctx context.Context, t *tenantDB) error {
 func (w *write) takes(t *tenantDB, app storage.AppenderV2, i uint32, ls labels.Labels) bool {
 	s, e := &w.f.Series[i], w.entries[i]
 	switch {
+	case s.Counts().Total() == 0: // it came for its metadata
 	case len(w.refused) > 0 && w.refused[0].series == i:
 		w.refuse(i, w.refused[0].Verdict)
 		w.refused = w.refused[1:]
@@ -169,7 +170,7 @@ func (w *write) takes(t *tenantDB, app storage.AppenderV2, i uint32, ls labels.L
 		t.series.leave(e)
 		w.postpone(i, t.disk.noNewSeries())
 		return false
-	case e.seen.Load() < w.minute && s.Counts().Total() > 0:
+	case e.seen.Load() < w.minute:
 		if v := t.series.touch(s.ID, e, w.minute); v.Reason != proto.OK {
 			w.refuse(i, v)
 			return false
