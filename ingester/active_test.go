@@ -187,6 +187,8 @@ func TestSeriesLimitWaits(t *testing.T) {
 		require.Equal(t, 3, reply.Postponed.Samples)
 		require.Equal(t, proto.KindLimit, reply.Cause.Kind)
 		require.Equal(t, seriesLimit, reply.Cause.ID)
+		require.GreaterOrEqual(t, reply.Cause.RetrySeconds(), 8)
+		require.LessOrEqual(t, reply.Cause.RetrySeconds(), 15)
 		n.pass(team, 2*time.Minute)
 		writtenAll(t, newcomers(0, 3), n.write(team, newcomers(0, 3)))
 	})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -209,12 +210,19 @@ func (w *write) postpone(i uint32, cause *proto.Error) {
 // refuse counts series i, which is new and beyond a limit.
 func (w *write) refuse(i uint32, v cardinality.Verdict) {
 	if v.Wait {
-		w.postpone(i, proto.Errorf(proto.KindLimit, v.Reason.ID(), "%s", v.Detail()))
+		cause := proto.Errorf(proto.KindLimit, v.Reason.ID(), "%s", v.Detail())
+		cause.RetryAfter = retrySeries()
+		w.postpone(i, cause)
 		return
 	}
 	w.skipped = append(w.skipped, i)
 	w.reply.Rejected.Add(v.Reason, w.f.Series[i].Counts(), i, 0, v.Detail)
 }
+
+// retrySeries is when a series that waits for a place may be sent again. Places
+// become free once a minute, for up to drainMinutes: it is as late as a sender may
+// be told, which repeats all of its request each time, and spread.
+func retrySeries() time.Duration { return time.Duration(8+rand.IntN(8)) * time.Second }
 
 // commit ends a transaction. It succeeds when all of it is in the logs, where a
 // replay finds it.
