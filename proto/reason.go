@@ -87,13 +87,10 @@ var reasonIDs = [Reasons]string{
 // ID returns the stable id of r.
 func (r Reason) ID() string { return reasonIDs[r] }
 
-// maxExamples bounds the examples kept of one request's refusals.
-const maxExamples = 8
-
-// Rejections counts what was refused, by reason, and keeps a few examples.
+// Rejections counts what was refused, by reason, and keeps an example of each.
 type Rejections struct {
 	Counts   [Reasons]Counts
-	Examples []Example
+	Examples []Example // in the order in which the reasons came up
 	// Refused says what was refused of which series, in the order of the calls; a
 	// series may be in it several times. It has the first maxRefused of a request, or
 	// all when Track is set.
@@ -128,11 +125,14 @@ const NoSeries = math.MaxUint32
 // Add counts n refusals; detail makes the text of the example when this is the
 // first of its reason, so that a request full of them costs one text.
 func (r *Rejections) Add(reason Reason, n Counts, series uint32, t int64, detail func() string) {
+	if n == (Counts{}) {
+		return // it is no first one either
+	}
 	first := r.Counts[reason] == Counts{}
 	r.Counts[reason].Add(n)
 	r.total += n.Total()
 	r.add(Refused{Reason: reason, Series: series, Counts: n, T: t})
-	if first && len(r.Examples) < maxExamples {
+	if first {
 		r.Examples = append(r.Examples, Example{Reason: reason, Series: series, T: t, Detail: detail()})
 	}
 }
@@ -161,7 +161,7 @@ func (r *Rejections) Merge(other *Rejections, series func(uint32) uint32) {
 		return
 	}
 	for _, e := range other.Examples {
-		if r.Counts[e.Reason] == (Counts{}) && len(r.Examples) < maxExamples {
+		if r.Counts[e.Reason] == (Counts{}) {
 			e.Series = series(e.Series)
 			r.Examples = append(r.Examples, e)
 		}

@@ -81,18 +81,23 @@ func TestRejections(t *testing.T) {
 		require.Equal(t, 10_000, some.Total())
 		require.Len(t, all.Refused, 10_000)
 	})
-	t.Run("few examples", func(t *testing.T) {
+	t.Run("an example of each", func(t *testing.T) {
 		var all proto.Rejections
-		for reason := proto.OK + 1; reason < proto.Reasons; reason++ {
-			all.Add(reason, proto.Counts{Samples: 1}, 0, 0, detail("x"))
+		for range 2 {
+			for reason := proto.OK + 1; reason < proto.Reasons; reason++ {
+				all.Add(reason, proto.Counts{Samples: 1}, 0, 0, detail("x"))
+				all.Add(reason, proto.Counts{}, 0, 0, detail("of nothing"))
+			}
 		}
-		require.Equal(t, int(proto.Reasons)-1, all.Total())
-		require.Len(t, all.Examples, 8)
+		require.Equal(t, 2*int(proto.Reasons-1), all.Total())
+		require.Len(t, all.Examples, int(proto.Reasons)-1)
 		var merged proto.Rejections
+		merged.Add(proto.Reasons-1, proto.Counts{}, 0, 0, detail("of nothing"))
+		require.Equal(t, proto.Rejections{}, merged)
 		merged.Add(proto.Reasons-1, proto.Counts{Metadata: 1}, 0, 0, detail("x"))
 		merged.Merge(&all, func(i uint32) uint32 { return i })
-		require.Len(t, merged.Examples, 8)
-		require.Equal(t, int(proto.Reasons), merged.Total())
+		require.Len(t, merged.Examples, int(proto.Reasons)-1)
+		require.Equal(t, 2*int(proto.Reasons)-1, merged.Total())
 	})
 	t.Run("reset", func(t *testing.T) {
 		r.Reset()
