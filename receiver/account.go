@@ -40,6 +40,9 @@ func (r *Receiver) account(hr *http.Request, protocol string, req *request, caus
 		req.group(e)
 	}
 	r.Ledger.Record(tenantID, e)
+	if cause != nil {
+		r.forget(&req.who, cause.ID == "weir-too-many-tenants")
+	}
 }
 
 const (

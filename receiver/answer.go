@@ -131,7 +131,6 @@ func (r *Receiver) failure(ctx context.Context, h http.Header, ep *endpoint, ten
 	if e.ID == overload.ID {
 		r.Usage.Known(tenantID).Refused()
 	}
-	r.forget(tenantID, e.ID == "weir-too-many-tenants")
 	return e
 }
 

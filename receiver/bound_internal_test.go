@@ -1,11 +1,15 @@
 package receiver
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/s2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/prompb"
@@ -167,4 +171,37 @@ func TestCredentials(t *testing.T) {
 		require.Equal(t, rep.Credential == "c" || rep.Credential == "d", rep.Own != nil)
 	}
 	require.Equal(t, []string{"", "b", "c", "d"}, credentials)
+}
+
+// full is an ingester that takes no more tenants.
+type full struct{}
+
+func (full) Write(context.Context, string, *proto.Frame, *proto.Reply) error {
+	return proto.Errorf(proto.KindLimit, "weir-too-many-tenants", "no more")
+}
+
+// TestForgottenTenants: nothing is kept of a tenant that is refused, whatever its
+// credential.
+func TestForgottenTenants(t *testing.T) {
+	secret, hash := tenant.NewSecret()
+	cs, errs := tenant.NewCredentials("credentials", []tenant.Credential{{
+		ID: "b", Tenants: []string{"t"}, Scopes: []string{"write"}, Secrets: []tenant.Secret{{SHA256: hash.String()}},
+		Labels: []tenant.BoundLabel{{Name: "site", Value: "a"}},
+	}}, nil)
+	require.Empty(t, errs)
+	directory := tenant.NewDirectory(tenant.ModeRequired, tenant.DefaultSettings())
+	directory.SetCredentials(cs)
+	r := New(DefaultConfig(), Deps{
+		Ingester: full{}, Tenants: directory, Settings: directory.Settings, Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(),
+	})
+	message, err := (&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{{
+		Labels: []prompb.Label{{Name: "__name__", Value: "up"}}, Samples: []prompb.Sample{{Timestamp: time.Now().UnixMilli()}},
+	}}}).Marshal()
+	require.NoError(t, err)
+	hr := httptest.NewRequest(http.MethodPost, "/api/v1/push", bytes.NewReader(s2.EncodeSnappy(nil, message)))
+	hr.Header.Set("Authorization", "Bearer "+secret)
+	w := httptest.NewRecorder()
+	r.ServeHTTP(w, hr)
+	require.Equal(t, http.StatusTooManyRequests, w.Code, w.Body)
+	require.Empty(t, r.tenants)
 }

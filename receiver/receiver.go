@@ -209,11 +209,11 @@ func (r *Receiver) admissionsOf(who *tenant.Identity) *admissions {
 }
 
 // forget drops a tenant that there cannot be, or of which nothing is remembered:
-// whoever sends requests can make up tenants. Credentials nobody can make up.
-func (r *Receiver) forget(tenantID string, refused bool) {
+// whoever sends requests may be able to make up tenants.
+func (r *Receiver) forget(who *tenant.Identity, refused bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	key := admissionsKey{tenant: tenantID}
+	key := keyOf(who)
 	if a := r.tenants[key]; a != nil && (refused || a.entries() == 0) {
 		delete(r.tenants, key)
 	}
