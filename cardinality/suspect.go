@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/bits"
 	"slices"
+	"strings"
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
@@ -29,8 +30,10 @@ const (
 	// maxTargets is how many values of a label that names what is scraped are new
 	// targets still.
 	maxTargets = 20_000
-	// maxExamples is how many series an event shows.
-	maxExamples = 3
+	// maxExamples is how many series an event shows, and maxExampleBytes how much of
+	// each: labels may be long, and events that are over are kept.
+	maxExamples     = 3
+	maxExampleBytes = 1024
 )
 
 // targetLabels name what is scraped. New values of them are new targets.
@@ -67,7 +70,7 @@ func (s *suspect) add(ls labels.Labels, sender string) {
 	s.series++
 	s.sender = sender
 	if len(s.examples) < maxExamples {
-		s.examples = append(s.examples, ls.String())
+		s.examples = append(s.examples, example(ls))
 	}
 	var sum uint64
 	s.hashes = slices.Grow(s.hashes[:0], len(s.labels))[:len(s.labels)]
@@ -101,6 +104,15 @@ func (s *suspect) add(ls labels.Labels, sender string) {
 		p := &s.pairs[i]
 		p.without.add(sum - s.hashes[p.a] - s.hashes[p.b])
 	}
+}
+
+// example is a series as a selector, or the beginning of one.
+func example(ls labels.Labels) string {
+	text := ls.String()
+	if len(text) <= maxExampleBytes {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxExampleBytes], "") + "…"
 }
 
 // pair begins to look at the pairs of the labels with most values.

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
@@ -630,4 +631,15 @@ func BenchmarkAdmit(b *testing.B) {
 			}
 		})
 	}
+}
+
+// Labels may be long, and events are kept: they show the beginning of a series.
+func TestLongExamples(t *testing.T) {
+	var s suspect
+	for _, n := range []int{10, 10_000, 10_000} {
+		s.add(labels.FromStrings("__name__", "m", "a", "x"+strings.Repeat("é", n)), "test/1")
+	}
+	require.Equal(t, `{__name__="m", a="xéééééééééé"}`, s.examples[0])
+	require.LessOrEqual(t, len(s.examples[1]), maxExampleBytes+len("…"))
+	require.True(t, utf8.ValidString(s.examples[1]))
 }
