@@ -3,10 +3,14 @@ package receiver
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/klauspost/compress/s2"
@@ -204,4 +208,59 @@ func TestForgottenTenants(t *testing.T) {
 	r.ServeHTTP(w, hr)
 	require.Equal(t, http.StatusTooManyRequests, w.Code, w.Body)
 	require.Empty(t, r.tenants)
+}
+
+// TestReloadedRulesOfCredentials: the rules that a credential has in the tenants
+// file count for what is written with it, before those of the tenant, and others do
+// as soon as the file has them.
+func TestReloadedRulesOfCredentials(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shop, shopHash := tenant.NewSecret()
+		plain, plainHash := tenant.NewSecret()
+		name := filepath.Join(t.TempDir(), "tenants.yaml")
+		write := func(rules string) {
+			require.NoError(t, os.WriteFile(name, fmt.Appendf(nil, `
+tenants: {a: {relabel: {metric_relabel_configs: [{source_labels: [own], target_label: seen}]}}}
+credentials:
+- {id: plain, tenants: [a], scopes: [write], secrets: [{sha256: %s}]}
+- {id: shop, tenants: [a], scopes: [write], secrets: [{sha256: %s}], rules: {%s}}
+`, plainHash, shopHash, rules), 0o600))
+		}
+		write("metric_relabel_configs: [{target_label: own, replacement: x}]")
+		directory := tenant.NewDirectory(tenant.ModeRequired, tenant.DefaultSettings())
+		require.NoError(t, directory.Follow(tenant.Config{File: name, Unlisted: tenant.RefuseUnlisted}, slog.New(slog.DiscardHandler), nil))
+		done := make(chan error)
+		go func() { done <- directory.Run(t.Context()) }()
+		t.Cleanup(func() { require.NoError(t, <-done) })
+
+		ing := new(newest)
+		r := New(DefaultConfig(), Deps{Ingester: ing, Tenants: directory, Settings: directory.Settings, Logger: slog.New(slog.DiscardHandler)})
+		send := func(secret string) (stored []string, dropped string) {
+			message, err := (&prompb.WriteRequest{Timeseries: []prompb.TimeSeries{{
+				Labels:  []prompb.Label{{Name: "__name__", Value: "up"}},
+				Samples: []prompb.Sample{{Timestamp: time.Now().UnixMilli()}},
+			}}}).Marshal()
+			require.NoError(t, err)
+			hr := httptest.NewRequest(http.MethodPost, "/api/v1/push", bytes.NewReader(s2.EncodeSnappy(nil, message)))
+			hr.Header.Set("Authorization", "Bearer "+secret)
+			w := httptest.NewRecorder()
+			r.ServeHTTP(w, hr)
+			require.Equal(t, http.StatusNoContent, w.Code, w.Body)
+			return ing.labels, w.Header().Get(headerDropped)
+		}
+		stored, _ := send(shop)
+		require.Equal(t, []string{`{__name__="up", own="x", seen="x"}`}, stored)
+		stored, _ = send(plain)
+		require.Equal(t, []string{`{__name__="up"}`}, stored)
+		write("metric_relabel_configs: [{target_label: own, replacement: y}]")
+		time.Sleep(3 * time.Second)
+		stored, _ = send(shop)
+		require.Equal(t, []string{`{__name__="up", own="y", seen="y"}`}, stored)
+		write("metric_relabel_configs: [{source_labels: [__name__], regex: up, action: drop}]")
+		time.Sleep(3 * time.Second)
+		_, dropped := send(shop)
+		require.Equal(t, "1", dropped)
+		_, dropped = send(plain)
+		require.Empty(t, dropped)
+	})
 }

@@ -3,12 +3,15 @@ package tenant
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/prometheus/common/model"
+
+	"github.com/weir-metrics/weir/relabel"
 )
 
 // Credential is an entry of the list credentials in the runtime file: who may do
@@ -21,6 +24,7 @@ type Credential struct {
 	JWT          *TokenMatch       `yaml:"jwt,omitempty"`         // tokens that are as good
 	Certificate  *CertificateMatch `yaml:"certificate,omitempty"` // certificates of clients that are as good
 	Labels       []BoundLabel      `yaml:"labels"`                // of every series that is written with it
+	Rules        relabel.Config    `yaml:"rules,omitempty"`       // for series that are written with it, before those of the tenant
 	Readable     []string          `yaml:"readable"`              // selectors of the series that it may read, see LabelPolicy; none: all
 	AllowedCIDRs []string          `yaml:"allowed_cidrs"`         // from where it may be used; none: from anywhere
 }
@@ -80,7 +84,13 @@ func (c *compiler) violation(path, value, rule string, args ...any) {
 	c.errs = append(c.errs, fmt.Errorf("%s: %q: must %s", path, value, fmt.Sprintf(rule, args...)))
 }
 
-func (c *compiler) grant(path string, cred *Credential) *grant {
+// grant compiles what a credential allows. before is what it allowed in the version
+// before, or nil: what is bound to it keeps its pointer unless it changed, because
+// verdicts are remembered under that.
+func (c *compiler) grant(path string, cred *Credential, before *grant) *grant {
+	if before == nil {
+		before = new(grant)
+	}
 	if err := ValidateID(cred.ID); err != nil {
 		c.violation(path+".id", cred.ID, "be formed as a tenant id: %v", err)
 	}
@@ -88,7 +98,14 @@ func (c *compiler) grant(path string, cred *Credential) *grant {
 	g.tenants, g.templates = c.tenants(path+".tenants", cred.Tenants)
 	g.who.Credential = cred.ID
 	g.who.Scopes = c.scopes(path+".scopes", cred.Scopes)
-	g.who.Bound = c.labels(path+".labels", cred.Labels)
+	if g.who.Bound = c.labels(path+".labels", cred.Labels); reflect.DeepEqual(before.who.Bound, g.who.Bound) {
+		g.who.Bound = before.who.Bound
+	}
+	if g.who.Rules = before.who.Rules; !g.who.Rules.Of(&cred.Rules) {
+		var errs []error
+		g.who.Rules, errs = relabel.Compile(&cred.Rules, path+".rules")
+		c.errs = append(c.errs, errs...)
+	}
 	g.who.Readable = c.readable(path+".readable", cred.Readable, g.who.Scopes)
 	if len(cred.Tenants) == 0 && g.who.Scopes != ScopeAdmin {
 		c.violation(path+".tenants", "", "name a tenant; only a credential for nothing but admin needs none")

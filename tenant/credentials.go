@@ -2,7 +2,6 @@ package tenant
 
 import (
 	"fmt"
-	"reflect"
 	"sync/atomic"
 	"time"
 )
@@ -55,14 +54,11 @@ func NewCredentials(path string, list []Credential, before *Credentials) (*Crede
 	)
 	for i := range list {
 		cred, at := &list[i], fmt.Sprintf("%s[%d]", path, i)
-		g := c.grant(at, cred)
+		g := c.grant(at, cred, then[cred.ID])
 		if ids[cred.ID] {
 			c.violation(at+".id", cred.ID, "be unlike all others")
 		}
 		ids[cred.ID] = true
-		if old := then[cred.ID]; old != nil && reflect.DeepEqual(old.who.Bound, g.who.Bound) {
-			g.who.Bound = old.who.Bound
-		}
 		for _, r := range c.rules(at, cred, g) {
 			cs.rules[r.issuer] = append(cs.rules[r.issuer], r)
 		}
