@@ -109,7 +109,7 @@ func newGuarded(t *testing.T) *guarded {
 		g.directory.SetCredentials(cs)
 		s.deps.Tenants = g.directory
 		s.deps.Logger = slog.New(slog.NewTextHandler(s.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
-		recv := receiver.New(receiver.DefaultConfig(), receiver.Deps{Ingester: takesAll{}, Tenants: g.directory, Logger: s.deps.Logger})
+		recv := receiver.New(receiver.DefaultConfig(), receiver.Deps{Ingester: takesAll{}, Tenants: g.directory, Settings: g.directory.Settings, Logger: s.deps.Logger})
 		s.deps.Writer, s.deps.OTLP = recv, recv.OTLP()
 	})
 	return g

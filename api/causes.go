@@ -13,25 +13,26 @@ import (
 
 // Causes that are no refusals.
 const (
-	causeSuspended = "tenant-suspended"
-	causeEnded     = "series-ended"
-	causeSilent    = "series-silent"
-	causeMissing   = "sender-missing"
-	causeAhead     = "sender-clock-ahead"
-	causeLagging   = "sender-lagging"
-	causeNewest    = "tenant-clock-ahead"
-	causeUnmet     = "matcher-selects-nothing"
-	causeNever     = "never-received"
+	causeEnded   = "series-ended"
+	causeSilent  = "series-silent"
+	causeMissing = "sender-missing"
+	causeAhead   = "sender-clock-ahead"
+	causeLagging = "sender-lagging"
+	causeNewest  = "tenant-clock-ahead"
+	causeUnmet   = "matcher-selects-nothing"
+	causeNever   = "never-received"
 )
 
+// ofState is a state of the tenant in which it may not write, whether it tried to or
+// not.
 func ofState(f *facts) []Cause {
-	if f.settings.State == tenant.StateActive {
+	refusal := f.settings.State.Refuse(tenant.ScopeWrite)
+	if refusal == nil {
 		return nil
 	}
-	return []Cause{{
-		ID: causeSuspended, Of: concernNames[ofSeries], What: fmt.Sprintf("the tenant's state is %q: its writes are refused", f.settings.State),
-		Fix: "ask the operator to make the tenant active",
-	}}
+	c := f.causeOf(refusal.ID, ofSeries)
+	c.What, c.Fix = refusal.Msg, "ask the operator to make the tenant active"
+	return []Cause{c}
 }
 
 // ofAdmission is why a series of the labels that the selector spells out is not

@@ -105,7 +105,7 @@ func (f *facts) age() time.Duration { return f.now.Sub(time.UnixMilli(f.stored.t
 
 func (f *facts) verdict(causes []Cause) string {
 	refused := slices.ContainsFunc(causes, func(c Cause) bool {
-		return c.ID == causeSuspended || strings.HasPrefix(c.ID, "weir-") && (c.Of != concernNames[ofTenant] || f.stored.series == 0)
+		return strings.HasPrefix(c.ID, "weir-") && (c.Of != concernNames[ofTenant] || f.stored.series == 0)
 	})
 	switch {
 	case f.recent() && refused:

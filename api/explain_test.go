@@ -94,7 +94,11 @@ func TestExplain(t *testing.T) {
 		{"not admitted", "", facts{senders: busy, reason: proto.LabelValueTooLong, detail: "5000 bytes"},
 			verdictRefused, []string{"weir-label-value-too-long series", "never-received series"}},
 		{"suspended", "", facts{stored: last(time.Minute), senders: busy, settings: &tenant.Settings{State: "suspended"}},
-			verdictPartly, []string{"tenant-suspended series"}},
+			verdictPartly, []string{"weir-tenant-suspended series"}},
+		{"on hold, and somebody tried", "", facts{senders: busy, settings: &tenant.Settings{State: "held"}, refusals: []ledger.Refusal{
+			refusal("weir-tenant-held", time.Minute),
+		}}, verdictRefused, []string{"weir-tenant-held series", "weir-tenant-held tenant", "never-received series"}},
+		{"only reads are refused", "", facts{stored: last(time.Minute), senders: busy, settings: &tenant.Settings{State: "write-only"}}, verdictStored, nil},
 		{"ended", "", facts{stored: func() stored { s := last(time.Minute); s.ended = true; return s }(), senders: busy}, verdictEnded, []string{"series-ended series"}},
 		{"silent, and its sender gone", "", facts{stored: last(time.Hour), senders: []ledger.SenderStatus{senderOf(time.Hour, time.Second)}},
 			verdictSilent, []string{"series-silent series", "sender-missing tenant"}},

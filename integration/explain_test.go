@@ -133,6 +133,8 @@ func causes() []cause {
 			c.delta("m_2", c.now)
 		}),
 
+		whole("weir-tenant-suspended", func(c *caused) { c.post(harness.V1, harness.Encode(c, harness.V1)) }),
+		whole("weir-tenant-held", func(c *caused) { c.post(harness.V2, harness.Encode(c, harness.V2)) }),
 		whole("weir-request-malformed", func(c *caused) { c.post(harness.V1, s2.EncodeSnappy(nil, []byte("\x0a\xff\xff\xff"))) }),
 		whole("weir-snappy-malformed", func(c *caused) { c.post(harness.V1, []byte("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff")) }),
 		whole("weir-zstd-malformed", func(c *caused) { c.post(harness.V1, []byte("no"), "Content-Encoding", "zstd") }),
@@ -184,6 +186,8 @@ weir-series-limit: {limits: {max_active_series: 1}}
 weir-metric-series-limit: {limits: {max_series_per_metric: 1}}
 weir-label-set-series-limit: {limits: {label_sets: [{name: mine, match: '{case=~".+"}', max_active_series: 1}]}}
 weir-quarantined: {limits: {quarantine: enforce}}
+weir-tenant-suspended: {state: read-only}
+weir-tenant-held: {state: held}
 `
 
 // at is a sample that is after the present.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/weir-metrics/weir/ledger"
 	"github.com/weir-metrics/weir/proto"
 	"github.com/weir-metrics/weir/receiver"
 	"github.com/weir-metrics/weir/tenant"
@@ -33,7 +34,8 @@ func (u untouched) Write(context.Context, string, *proto.Frame, *proto.Reply) er
 }
 
 // TestAnswersToCredentials is what each protocol is told about a credential that
-// does not do, with nothing read and nothing stored.
+// does not do, with nothing read and nothing stored. Where it is sure whose request
+// it was, the ledger of that tenant has it.
 func TestAnswersToCredentials(t *testing.T) {
 	credential := func(id, scope, expires string) (string, tenant.Credential) {
 		secret, hash := tenant.NewSecret()
@@ -53,15 +55,16 @@ func TestAnswersToCredentials(t *testing.T) {
 		status      int
 		id          string
 		retry       string
+		credential  string // whose it is, when that is sure
 	}{
 		{name: "missing", status: 401, id: "weir-credential-missing"},
 		{name: "unknown", shown: unknown, status: 401, id: "weir-credential-invalid"},
-		{name: "expired", shown: expired, status: 401, id: "weir-credential-expired"},
-		{name: "without the scope", shown: reader, status: 403, id: "weir-scope-missing"},
-		{name: "of another tenant", shown: writer, other: "b", status: 403, id: "weir-tenant-forbidden"},
-		{name: "suspended", shown: writer, state: tenant.StateSuspended, status: 403, id: "weir-tenant-suspended"},
-		{name: "read-only", shown: writer, state: tenant.StateReadOnly, status: 403, id: "weir-tenant-suspended"},
-		{name: "held", shown: writer, state: tenant.StateHeld, status: 503, id: "weir-tenant-held", retry: "^30[0-4]$"},
+		{name: "expired", shown: expired, status: 401, id: "weir-credential-expired", credential: "expired"},
+		{name: "without the scope", shown: reader, status: 403, id: "weir-scope-missing", credential: "reader"},
+		{name: "of another tenant", shown: writer, other: "b", status: 403, id: "weir-tenant-forbidden", credential: "writer"},
+		{name: "suspended", shown: writer, state: tenant.StateSuspended, status: 403, id: "weir-tenant-suspended", credential: "writer"},
+		{name: "read-only", shown: writer, state: tenant.StateReadOnly, status: 403, id: "weir-tenant-suspended", credential: "writer"},
+		{name: "held", shown: writer, state: tenant.StateHeld, status: 503, id: "weir-tenant-held", retry: "^30[0-4]$", credential: "writer"},
 		{name: "too many guesses", shown: unknown, guesses: 30, status: 429, id: "weir-auth-throttled", retry: "^[1-9]$"},
 	} {
 		for _, protocol := range []string{"1.0", "2.0", "1.0 in a type that is not known", "otlp", "handshake"} {
@@ -77,8 +80,9 @@ func TestAnswersToCredentials(t *testing.T) {
 				require.Empty(t, errs)
 				directory := tenant.NewDirectory(tenant.ModeRequired, settings)
 				directory.SetCredentials(cs)
+				refusals := ledger.New(nil)
 				recv := receiver.New(receiver.DefaultConfig(), receiver.Deps{
-					Ingester: untouched{t}, Tenants: directory, Settings: directory.Settings, Logger: slog.New(slog.DiscardHandler),
+					Ingester: untouched{t}, Tenants: directory, Settings: directory.Settings, Ledger: refusals, Logger: slog.New(slog.DiscardHandler),
 				})
 				send := func(body io.Reader) *httptest.ResponseRecorder {
 					hr := httptest.NewRequest(http.MethodPost, "/api/v1/push", body)
@@ -120,6 +124,17 @@ func TestAnswersToCredentials(t *testing.T) {
 					require.True(t, told)
 					require.Equal(t, proto.Counts{}, got)
 				}
+				var remembered []string
+				for _, x := range refusals.Refusals("a") {
+					remembered = append(remembered, x.Reason+" "+x.Sender.Credential)
+					require.NotEmpty(t, x.Example.Detail)
+				}
+				if tc.credential == "" || protocol == "handshake" {
+					require.Empty(t, remembered)
+				} else {
+					require.Equal(t, []string{tc.id + " " + tc.credential}, remembered)
+				}
+				require.Empty(t, refusals.Refusals("b"), "nobody fills the ledger of another tenant")
 			})
 		}
 	}

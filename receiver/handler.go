@@ -32,7 +32,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	}
 	who, err := r.Tenants.Authenticate(hr, tenant.ScopeWrite)
 	v, enc, unspoken := r.negotiate(hr.Header) // also when it is refused: the answer depends on it
-	if err != nil {
+	if err != nil && who.Tenant == "" {
 		r.answer(w, hr, v, "", nil, err)
 		return
 	}
@@ -43,7 +43,10 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	r.begin(req, hr, who)
 	req.trace(hr.Header)
 	req.frame.Sender = senderOf(&who, hr)
-	if err = unspoken; err == nil {
+	if err == nil {
+		err = unspoken
+	}
+	if err == nil {
 		err = r.read(w, hr, enc, req)
 	}
 	if err == nil {

@@ -123,7 +123,7 @@ func (r *Receiver) serveOTLP(w http.ResponseWriter, hr *http.Request) {
 	if unspoken == nil {
 		a.ct = ct
 	}
-	if err != nil {
+	if err != nil && who.Tenant == "" {
 		r.answerOTLP(w, hr, &a, err)
 		return
 	}
@@ -135,7 +135,10 @@ func (r *Receiver) serveOTLP(w http.ResponseWriter, hr *http.Request) {
 	a.req.otlp = true
 	a.req.trace(hr.Header)
 	a.req.frame.Sender = senderOf(&who, hr)
-	if err = unspoken; err == nil {
+	if err == nil {
+		err = unspoken
+	}
+	if err == nil {
 		err = r.read(w, hr, enc, a.req)
 	}
 	if err == nil {

@@ -27,7 +27,9 @@ type Auth struct {
 
 // Authenticate returns who sent a request about a tenant's data, who must have a
 // scope of need. Its errors are of the kinds Unauthenticated, Forbidden, BadData,
-// Limit and Unavailable; the answer to the first needs Challenge.
+// Limit and Unavailable; the answer to the first needs Challenge. With an error the
+// Identity permits nothing; its Tenant is the one in whose ledger the refusal belongs,
+// as far as that is sure, or "".
 //
 //	secret, token or certificate ── holderOf ──> holder of grants ── pick ──> Identity
 //	X-Scope-OrgID, user ── choose, among the tenants of the grants ───┘
@@ -40,7 +42,7 @@ func (d *Directory) Authenticate(hr *http.Request, need Scope) (Identity, error)
 		err = d.exists(who.Tenant)
 	}
 	if err == nil {
-		err = d.Settings(who.Tenant).State.refuse(need)
+		err = d.Settings(who.Tenant).State.Refuse(need)
 	}
 	return d.observe(hr, who, err)
 }
@@ -88,6 +90,9 @@ func (d *Directory) identify(hr *http.Request, need Scope) (Identity, *proto.Err
 	who := h.identity()
 	if err == nil {
 		who, err = d.pick(hr, h, user, need)
+	}
+	if err != nil && who.Tenant == "" {
+		who.Tenant = h.concerned(hr.Header, user)
 	}
 	if err == nil && h.use.at(now) && d.auth.Audit != nil {
 		d.auth.Audit.Used(hr.Context(), d.actor(hr, who))
@@ -302,6 +307,18 @@ func (g *grant) choose(h http.Header, user string) (string, *proto.Error) {
 	return "", nil
 }
 
+// concerned returns the tenant that a request of a holder is about, whatever else is
+// wrong with it: the one it names, or the only one there is, or "".
+func (h *holder) concerned(header http.Header, user string) string {
+	if id, err := h.of.choose(header, user); err == nil {
+		return id
+	}
+	if len(h.of.tenants) == 1 {
+		return h.of.tenants[0]
+	}
+	return ""
+}
+
 // permit returns why a grant does not do for a request.
 func (d *Directory) permit(hr *http.Request, g *grant, need Scope) *proto.Error {
 	if len(g.sources) > 0 && !contains(g.sources, sourceOf(hr, d.auth.TrustedProxies)) {
@@ -315,7 +332,8 @@ func (d *Directory) permit(hr *http.Request, g *grant, need Scope) *proto.Error 
 	return nil
 }
 
-// observe counts and records how a request fared.
+// observe counts and records how a request fared. Of one that is refused it returns
+// for whom, if that is a tenant that exists: others anybody can make up.
 func (d *Directory) observe(hr *http.Request, who Identity, err *proto.Error) (Identity, error) {
 	if err == nil {
 		d.metrics.ok.Inc()
@@ -325,7 +343,10 @@ func (d *Directory) observe(hr *http.Request, who Identity, err *proto.Error) (I
 	if d.auth.Audit != nil {
 		d.auth.Audit.Refused(hr.Context(), d.actor(hr, who), err.ID)
 	}
-	return Identity{}, err
+	if who.Tenant == "" || d.exists(who.Tenant) != nil {
+		return Identity{}, err
+	}
+	return Identity{Tenant: who.Tenant, Credential: who.Credential, Subject: who.Subject}, err
 }
 
 // Acted records what an operator did by a request.

@@ -62,6 +62,11 @@ func idOf(t require.TestingT, err error) string {
 	return e.ID
 }
 
+// requireNoRights wants an identity that says whose request was refused, at most.
+func requireNoRights(t require.TestingT, who Identity) {
+	require.Equal(t, Identity{Tenant: who.Tenant, Credential: who.Credential, Subject: who.Subject}, who)
+}
+
 func TestAuthenticateRequired(t *testing.T) {
 	one, oneSecret := held("", "")
 	next, nextSecret := held("", "2100-01-01T00:00:00Z")
@@ -94,7 +99,7 @@ func TestAuthenticateRequired(t *testing.T) {
 		need    Scope // 0: ScopeWrite
 		id      string
 		kind    proto.Kind
-		tenant  string
+		tenant  string // also of a refusal, if it is sure
 		who     string
 	}{
 		{name: "bearer", headers: bearer(one), tenant: "a", who: "one"},
@@ -126,10 +131,10 @@ func TestAuthenticateRequired(t *testing.T) {
 		{name: "another scheme", headers: []string{"Authorization", "Digest " + one}, id: "weir-credential-invalid", kind: proto.KindUnauthenticated},
 		{name: "basic is no base64", headers: []string{"Authorization", "Basic " + one}, id: "weir-credential-invalid", kind: proto.KindUnauthenticated},
 		{name: "basic without a colon", headers: []string{"Authorization", "Basic YWJj"}, id: "weir-credential-invalid", kind: proto.KindUnauthenticated},
-		{name: "basic by another id", headers: asBasic("two", one), id: "weir-credential-invalid", kind: proto.KindUnauthenticated},
-		{name: "basic by a tenant of others", headers: asBasic("b", one), id: "weir-credential-invalid", kind: proto.KindUnauthenticated},
-		{name: "expired", headers: bearer(expired), id: "weir-credential-expired", kind: proto.KindUnauthenticated},
-		{name: "not yet valid", headers: bearer(early), id: "weir-credential-early", kind: proto.KindUnauthenticated},
+		{name: "basic by another id", headers: asBasic("two", one), id: "weir-credential-invalid", kind: proto.KindUnauthenticated, tenant: "a"},
+		{name: "basic by a tenant of others", headers: asBasic("b", one), id: "weir-credential-invalid", kind: proto.KindUnauthenticated, tenant: "a"},
+		{name: "expired", headers: bearer(expired), id: "weir-credential-expired", kind: proto.KindUnauthenticated, tenant: "a"},
+		{name: "not yet valid", headers: bearer(early), id: "weir-credential-early", kind: proto.KindUnauthenticated, tenant: "a"},
 		{name: "two credentials", headers: bearer(one, "Authorization", "Bearer "+one), id: "weir-header-repeated", kind: proto.KindBadData},
 		{name: "two in different schemes", headers: bearer(one, "Authorization", basic("one", one)), id: "weir-header-repeated", kind: proto.KindBadData},
 		{name: "two tenants", headers: bearer(two, Header, "a", Header, "b"), id: "weir-tenant-invalid", kind: proto.KindBadData},
@@ -137,15 +142,15 @@ func TestAuthenticateRequired(t *testing.T) {
 		{name: "which of two", headers: bearer(two), id: "weir-tenant-ambiguous", kind: proto.KindBadData},
 		{name: "which of none", headers: bearer(operator), need: ScopeAdmin, id: "weir-tenant-ambiguous", kind: proto.KindBadData},
 		{name: "both of two", headers: bearer(two, Header, "a|b"), id: "weir-tenant-federation-unsupported", kind: proto.KindBadData},
-		{name: "a tenant of others", headers: bearer(one, Header, "b"), id: "weir-tenant-forbidden", kind: proto.KindForbidden},
-		{name: "a tenant that does not exist", headers: bearer(one, Header, "zzz"), id: "weir-tenant-forbidden", kind: proto.KindForbidden},
-		{name: "a tenant that cannot exist", headers: bearer(one, Header, "../x"), id: "weir-tenant-forbidden", kind: proto.KindForbidden},
-		{name: "write without the scope", headers: bearer(reader), id: "weir-scope-missing", kind: proto.KindForbidden},
-		{name: "read without the scope", headers: bearer(two, Header, "a"), need: ScopeRead, id: "weir-scope-missing", kind: proto.KindForbidden},
-		{name: "admin without the scope", headers: bearer(one), need: ScopeAdmin, id: "weir-scope-missing", kind: proto.KindForbidden},
-		{name: "from elsewhere", headers: bearer(office), id: "weir-source-forbidden", kind: proto.KindForbidden},
-		{name: "from elsewhere, which says otherwise", headers: bearer(office, "X-Forwarded-For", "198.51.100.9"), id: "weir-source-forbidden", kind: proto.KindForbidden},
-		{name: "from nowhere", headers: bearer(office), from: "@", id: "weir-source-forbidden", kind: proto.KindForbidden},
+		{name: "a tenant of others", headers: bearer(one, Header, "b"), id: "weir-tenant-forbidden", kind: proto.KindForbidden, tenant: "a"},
+		{name: "a tenant that does not exist", headers: bearer(one, Header, "zzz"), id: "weir-tenant-forbidden", kind: proto.KindForbidden, tenant: "a"},
+		{name: "a tenant that cannot exist", headers: bearer(one, Header, "../x"), id: "weir-tenant-forbidden", kind: proto.KindForbidden, tenant: "a"},
+		{name: "write without the scope", headers: bearer(reader), id: "weir-scope-missing", kind: proto.KindForbidden, tenant: "a"},
+		{name: "read without the scope", headers: bearer(two, Header, "a"), need: ScopeRead, id: "weir-scope-missing", kind: proto.KindForbidden, tenant: "a"},
+		{name: "admin without the scope", headers: bearer(one), need: ScopeAdmin, id: "weir-scope-missing", kind: proto.KindForbidden, tenant: "a"},
+		{name: "from elsewhere", headers: bearer(office), id: "weir-source-forbidden", kind: proto.KindForbidden, tenant: "a"},
+		{name: "from elsewhere, which says otherwise", headers: bearer(office, "X-Forwarded-For", "198.51.100.9"), id: "weir-source-forbidden", kind: proto.KindForbidden, tenant: "a"},
+		{name: "from nowhere", headers: bearer(office), from: "@", id: "weir-source-forbidden", kind: proto.KindForbidden, tenant: "a"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			hr := request(tc.headers...)
@@ -166,7 +171,8 @@ func TestAuthenticateRequired(t *testing.T) {
 			}
 			require.Equal(t, tc.id, idOf(t, err))
 			require.Equal(t, tc.kind, proto.KindOf(err))
-			require.Zero(t, who)
+			require.Equal(t, tc.tenant, who.Tenant)
+			requireNoRights(t, who)
 			for _, secret := range []string{one, two, expired, early, office, reader, operator, unknown, "hunter2"} {
 				require.NotContains(t, err.Error(), secret)
 			}
@@ -244,11 +250,15 @@ func TestNobodyBecomesAnother(t *testing.T) {
 		}
 		n := rapid.IntRange(0, 3).Draw(t, "need")
 		who, err := d.Authenticate(hr, scopeNames[n].scope)
+		cred := owner[secret]
 		if err != nil {
-			require.Zero(t, who)
+			requireNoRights(t, who)
+			if who.Tenant != "" {
+				require.NotNil(t, cred)
+				require.Contains(t, cred.Tenants, who.Tenant, "in whose ledger the refusal is")
+			}
 			return
 		}
-		cred := owner[secret]
 		require.NotNil(t, cred)
 		require.Equal(t, cred.ID, who.Credential)
 		require.Contains(t, cred.Tenants, who.Tenant)
@@ -292,7 +302,7 @@ func TestStates(t *testing.T) {
 		})
 	}
 	require.Len(t, States, 5, "add the new one here")
-	held := StateHeld.refuse(ScopeWrite)
+	held := StateHeld.Refuse(ScopeWrite)
 	require.Equal(t, proto.KindUnavailable, held.Kind)
 	require.InDelta(t, 302, held.RetrySeconds(), 2)
 }

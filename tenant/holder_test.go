@@ -99,32 +99,32 @@ func TestTokensOfIssuers(t *testing.T) {
 		{name: "group as a string", headers: bearer(sso.Token(map[string]any{"groups": "/b"})), need: ScopeRead, tenant: "b", who: "groups"},
 		{name: "chosen of several", headers: bearer(inGroups("/b", "/c"), Header, "c"), need: ScopeRead, tenant: "c", who: "groups"},
 		{name: "which of several", headers: bearer(inGroups("/b", "/c")), need: ScopeRead, id: "weir-tenant-ambiguous"},
-		{name: "of others", headers: bearer(inGroups("/b"), Header, "a"), need: ScopeRead, id: forbidden},
+		{name: "of others", headers: bearer(inGroups("/b"), Header, "a"), need: ScopeRead, id: forbidden, tenant: "b"},
 		{name: "a group that is no tenant", headers: bearer(inGroups("/__x", "/..")), need: ScopeRead, id: unmapped},
 		{name: "the first that has it", headers: bearer(inGroups("/a/leads", "/b"), Header, "a"), need: ScopeRead, tenant: "a", who: "a-leads"},
 		{name: "rules by the one", headers: bearer(inGroups("/a/leads", "/b"), Header, "a"), need: ScopeRules, tenant: "a", who: "a-leads"},
-		{name: "not for another's tenant", headers: bearer(inGroups("/a/leads", "/b"), Header, "b"), need: ScopeRules, id: scope},
+		{name: "not for another's tenant", headers: bearer(inGroups("/a/leads", "/b"), Header, "b"), need: ScopeRules, id: scope, tenant: "b"},
 		{name: "no group", headers: bearer(sso.Token(nil)), need: ScopeRead, id: unmapped},
 
 		{name: "nested claim, scopes in one string", headers: bearer(machine("x", "openid weir.write"), Header, "prod-x"), need: ScopeWrite, tenant: "prod-x", who: "machines"},
 		{name: "a tenant of everybody", headers: bearer(machine("x", "weir.write"), Header, "shared"), need: ScopeWrite, tenant: "shared", who: "machines"},
 		{name: "one claim of two", headers: bearer(machine("x", "openid"), Header, "prod-x"), need: ScopeWrite, id: unmapped},
-		{name: "to read", headers: bearer(machine("x", "weir.write"), Header, "prod-x"), need: ScopeRead, id: scope},
+		{name: "to read", headers: bearer(machine("x", "weir.write"), Header, "prod-x"), need: ScopeRead, id: scope, tenant: "prod-x"},
 		{name: "a secret owns what needs no name", headers: bearer(secret), need: ScopeWrite, tenant: "shared", who: "machines"},
-		{name: "and no more", headers: bearer(secret, Header, "prod-x"), need: ScopeWrite, id: forbidden},
+		{name: "and no more", headers: bearer(secret, Header, "prod-x"), need: ScopeWrite, id: forbidden, tenant: "shared"},
 		{name: "numbers, booleans, names with dots", headers: bearer(sso.Token(map[string]any{"https://example/org.id": 42, "email_verified": true})), need: ScopeRead, tenant: "org-42", who: "numbered"},
 		{name: "not true", headers: bearer(sso.Token(map[string]any{"https://example/org.id": 42, "email_verified": false})), need: ScopeRead, id: unmapped},
 
 		{name: "by basic auth", headers: []string{"Authorization", basic("b", inGroups("/b", "/c"))}, need: ScopeRead, tenant: "b", who: "groups"},
-		{name: "by basic auth, as another", headers: []string{"Authorization", basic("z", inGroups("/b"))}, need: ScopeRead, id: "weir-credential-invalid"},
+		{name: "by basic auth, as another", headers: []string{"Authorization", basic("z", inGroups("/b"))}, need: ScopeRead, id: "weir-credential-invalid", tenant: "b"},
 		{name: "another issuer", headers: bearer(other.Token(nil)), need: ScopeRead, tenant: "p", who: "partner"},
-		{name: "claims of another issuer", headers: bearer(other.Token(map[string]any{"groups": "/b"}), Header, "b"), need: ScopeRead, id: forbidden},
+		{name: "claims of another issuer", headers: bearer(other.Token(map[string]any{"groups": "/b"}), Header, "b"), need: ScopeRead, id: forbidden, tenant: "p"},
 
 		{name: "Grafana, opaque access token", headers: bearer("ya29.opaque", "X-Id-Token", inGroups("/b")), need: ScopeRead, tenant: "b", who: "groups"},
 		{name: "Grafana, access token for another audience", headers: bearer(sso.Token(map[string]any{"aud": "graph"}), "X-Id-Token", inGroups("/b")), need: ScopeRead, tenant: "b", who: "groups"},
 		{name: "Grafana, no ID token", headers: bearer(inGroups("/b")), need: ScopeRead, tenant: "b", who: "groups"},
 		{name: "ID token alone", headers: []string{"X-Id-Token", inGroups("/b")}, need: ScopeRead, id: "weir-credential-missing"},
-		{name: "ID token beside a secret of ours", headers: bearer(secret, "X-Id-Token", inGroups("/b"), Header, "b"), need: ScopeRead, id: forbidden},
+		{name: "ID token beside a secret of ours", headers: bearer(secret, "X-Id-Token", inGroups("/b"), Header, "b"), need: ScopeRead, id: forbidden, tenant: "shared"},
 
 		{name: "expired", headers: bearer(sso.Token(map[string]any{"exp": 1})), need: ScopeRead, id: "weir-credential-expired"},
 		{name: "forged", headers: bearer(inGroups("/b") + "AAAA"), need: ScopeRead, id: "weir-credential-invalid"},
@@ -142,7 +142,8 @@ func TestTokensOfIssuers(t *testing.T) {
 				return
 			}
 			require.Equal(t, tc.id, idOf(t, err))
-			require.Zero(t, who)
+			require.Equal(t, tc.tenant, who.Tenant)
+			requireNoRights(t, who)
 			require.NotContains(t, err.Error(), "eyJ")
 		})
 	}

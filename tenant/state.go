@@ -15,8 +15,8 @@ const holdRetry = 5 * time.Minute
 // holdSpread keeps senders of a held tenant from coming back together.
 const holdSpread = 4 * time.Second
 
-// refuse returns why a tenant in this state may not do what need is for.
-func (s State) refuse(need Scope) *proto.Error {
+// Refuse returns why a tenant in this state may not do what need is for, or nil.
+func (s State) Refuse(need Scope) *proto.Error {
 	switch {
 	case s == StateHeld && need.Has(ScopeWrite):
 		return &proto.Error{

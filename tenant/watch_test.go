@@ -244,12 +244,12 @@ func TestUnlistedTenants(t *testing.T) {
 			name := filepath.Join(t.TempDir(), "tenants.yml")
 			write(t, name, tc.file)
 			f := follow(t, name, tc.unlisted)
-			authenticate := func(tenant string) error {
-				_, err := f.Authenticate(&http.Request{Header: http.Header{"X-Scope-Orgid": {tenant}}}, ScopeWrite)
-				return err
+			authenticate := func(tenant string) (Identity, error) {
+				return f.Authenticate(&http.Request{Header: http.Header{"X-Scope-Orgid": {tenant}}}, ScopeWrite)
 			}
-			require.NoError(t, authenticate("a"))
-			err := authenticate("b")
+			_, err := authenticate("a")
+			require.NoError(t, err)
+			who, err := authenticate("b")
 			if !tc.refused {
 				require.NoError(t, err)
 				return
@@ -258,6 +258,7 @@ func TestUnlistedTenants(t *testing.T) {
 			require.ErrorAs(t, err, &e)
 			require.Equal(t, proto.KindForbidden, e.Kind)
 			require.Equal(t, "weir-tenant-unlisted", e.ID)
+			require.Zero(t, who, "there is no such tenant, so it has no ledger")
 		})
 	}
 }
