@@ -45,6 +45,7 @@ var remedies = map[proto.Reason]string{
 	proto.ExemplarWithoutSeries:   "send samples of the series before or with its exemplars",
 	proto.MetadataInvalid:         "give the metric family a name, and help and unit in UTF-8",
 	proto.MetadataTooLong:         "shorten name and unit of the metric family",
+	proto.MetadataLimit:           "nothing for the samples, which are stored; for the help text, drop metrics that nobody needs, or ask the operator for a higher limit",
 	proto.PointUntranslatable:     "change the instrument in the application; the text says what cannot become a series",
 	proto.DeltaOutOfOrder:         "send the deltas of a series in order, from one exporter to one weir",
 	proto.DeltaTooManySeries:      "export with cumulative temporality, or ask the operator to raise receiver.otlp.delta_max_series_per_tenant",

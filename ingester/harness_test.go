@@ -316,6 +316,7 @@ func accounts(f *frame, reply *proto.Reply) error {
 	for _, c := range reply.Rejected.Counts {
 		sum.Add(c)
 	}
+	sum.Metadata += len(reply.Families)
 	if sum != f.counts() {
 		return fmt.Errorf("sent %+v; written %+v, rejected %v, of unknown series %+v",
 			f.counts(), reply.Written, rejections(reply), rest)

@@ -32,18 +32,30 @@ type metadataStore struct {
 	dirty    bool                           // guarded by mu
 }
 
-// add takes statements over and returns how many it did not, because they are of
-// new families beyond the limit.
-func (s *metadataStore) add(ms []proto.Metadata, lim *tenant.Limits) (dropped int) {
+// keepMetadata takes over what the frame says of metric families. Where none is to be
+// kept, nobody is told that theirs was not.
+func (i *Ingester) keepMetadata(t *tenantDB, f *proto.Frame, reply *proto.Reply) {
+	lim := t.limits()
+	reply.Families = t.metadata.add(reply.Families, f.Metadata, lim)
+	if lim.MaxMetadataEntries == 0 {
+		i.metrics.metadataDropped.Add(float64(len(reply.Families)))
+		reply.Families = reply.Families[:0]
+	}
+	reply.Written.Metadata += len(f.Metadata) - len(reply.Families)
+}
+
+// add takes statements over and appends to refused the indexes of those that it did
+// not, because they are of new families beyond the limit.
+func (s *metadataStore) add(refused []uint32, ms []proto.Metadata, lim *tenant.Limits) []uint32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, m := range ms {
+	for i, m := range ms {
 		known := s.families[m.Family]
 		if len(known) > 0 && known[0] == m.Metadata {
 			continue
 		}
 		if len(known) == 0 && len(s.families) >= lim.MaxMetadataEntries {
-			dropped++
+			refused = append(refused, uint32(i))
 			continue
 		}
 		if s.families == nil {
@@ -54,7 +66,7 @@ func (s *metadataStore) add(ms []proto.Metadata, lim *tenant.Limits) (dropped in
 		s.families[m.Family] = known[:min(len(known), perFamily)]
 		s.dirty = true
 	}
-	return dropped
+	return refused
 }
 
 // get returns the statements about one family, or about all when it is empty.

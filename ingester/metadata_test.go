@@ -64,7 +64,7 @@ func TestMetadataStore(t *testing.T) {
 				require.Empty(t, s.get("unknown"))
 			}
 			var s metadataStore
-			s.add(c.said, &lim)
+			s.add(nil, c.said, &lim)
 			check(&s)
 			dir := t.TempDir()
 			require.NoError(t, s.save(dir))
@@ -80,7 +80,7 @@ func TestMetadataStore(t *testing.T) {
 func TestMetadataIsCopied(t *testing.T) {
 	lim := tenant.DefaultLimits()
 	var s metadataStore
-	s.add([]proto.Metadata{says("a", "1"), says("b", "1")}, &lim)
+	s.add(nil, []proto.Metadata{says("a", "1"), says("b", "1")}, &lim)
 	for _, family := range []string{"", "a"} {
 		got := s.get(family)
 		got["a"][0].Help = "changed"
@@ -90,7 +90,7 @@ func TestMetadataIsCopied(t *testing.T) {
 	require.Len(t, s.get(""), 2)
 	// Nor does an answer change when more is said.
 	got := s.get("a")
-	s.add([]proto.Metadata{says("a", "2")}, &lim)
+	s.add(nil, []proto.Metadata{says("a", "2")}, &lim)
 	require.Len(t, got["a"], 1)
 }
 
@@ -102,13 +102,13 @@ func TestMetadataFile(t *testing.T) {
 		var s metadataStore
 		require.NoError(t, s.save(dir))
 		require.NoFileExists(t, file(dir))
-		s.add([]proto.Metadata{says("a", "1")}, &lim)
+		s.add(nil, []proto.Metadata{says("a", "1")}, &lim)
 		require.NoError(t, s.save(dir))
 		require.NoError(t, os.Remove(file(dir)))
-		s.add([]proto.Metadata{says("a", "1")}, &lim)
+		s.add(nil, []proto.Metadata{says("a", "1")}, &lim)
 		require.NoError(t, s.save(dir))
 		require.NoFileExists(t, file(dir))
-		s.add([]proto.Metadata{says("a", "2")}, &lim)
+		s.add(nil, []proto.Metadata{says("a", "2")}, &lim)
 		require.NoError(t, s.save(dir))
 		require.FileExists(t, file(dir))
 		require.NoFileExists(t, file(dir)+".tmp")
@@ -116,7 +116,7 @@ func TestMetadataFile(t *testing.T) {
 	t.Run("written later when it could not be written", func(t *testing.T) {
 		dir := t.TempDir()
 		var s metadataStore
-		s.add([]proto.Metadata{says("a", "1")}, &lim)
+		s.add(nil, []proto.Metadata{says("a", "1")}, &lim)
 		require.Error(t, s.save(filepath.Join(dir, "missing")))
 		require.NoError(t, s.save(dir))
 		require.FileExists(t, file(dir))
@@ -130,7 +130,7 @@ func TestMetadataFile(t *testing.T) {
 			var s metadataStore
 			require.ErrorContains(t, s.load(dir), "read metric metadata")
 			require.Empty(t, s.get(""), "it starts empty, as the log says")
-			s.add([]proto.Metadata{says("x", "1")}, &lim)
+			s.add(nil, []proto.Metadata{says("x", "1")}, &lim)
 			require.NoError(t, s.save(dir))
 			var loaded metadataStore
 			require.NoError(t, loaded.load(dir))
@@ -150,7 +150,7 @@ func TestMetadataConcurrently(t *testing.T) {
 	for w := range 4 {
 		g.Go(func() error {
 			for i := range 300 {
-				s.add([]proto.Metadata{says(fmt.Sprint(i%60), fmt.Sprint(w))}, &lim)
+				s.add(nil, []proto.Metadata{says(fmt.Sprint(i%60), fmt.Sprint(w))}, &lim)
 				if got := s.get(fmt.Sprint(i % 60))[fmt.Sprint(i%60)]; len(got) > 4 {
 					return fmt.Errorf("%v", got)
 				}
@@ -187,8 +187,8 @@ func TestMetadata(t *testing.T) {
 	}
 	f := &frame{Frame: proto.Frame{Metadata: []proto.Metadata{says("a", "1"), says("b", "ünï \"x\"\n\u2028"), says("c", "1")}}}
 	reply := n.write(team, f)
-	writtenAll(t, f, reply)
-	require.Equal(t, 1.0, testutil.ToFloat64(n.metrics.metadataDropped), "c is one family too many")
+	require.Equal(t, []uint32{2}, reply.Families, "c is one family too many")
+	require.Equal(t, 2, reply.Written.Metadata)
 	want := map[string][]metadata.Metadata{"a": {says("a", "1").Metadata}, "b": {says("b", "ünï \"x\"\n\u2028").Metadata}}
 	require.Equal(t, want, get(team, ""))
 	require.Equal(t, map[string][]metadata.Metadata{"a": want["a"]}, get(team, "a"))
@@ -204,6 +204,12 @@ func TestMetadata(t *testing.T) {
 	n.write(team, &frame{Frame: proto.Frame{Metadata: []proto.Metadata{says("a", "2")}}})
 	n.crash()
 	want["c"] = []metadata.Metadata{says("c", "1").Metadata}
+	require.Equal(t, want, get(team, ""))
+
+	n.setLimits(func(l *tenant.Limits) { l.MaxMetadataEntries = 0 })
+	none := &frame{Frame: proto.Frame{Metadata: []proto.Metadata{says("d", "1"), says("a", "1")}}}
+	writtenAll(t, none, n.write(team, none))
+	require.Equal(t, 1.0, testutil.ToFloat64(n.metrics.metadataDropped), "d, as the tenant wants it")
 	require.Equal(t, want, get(team, ""))
 
 	// A file that cannot be read costs the metadata, not the tenant.

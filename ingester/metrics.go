@@ -52,7 +52,7 @@ func newCounters(f promauto.Factory) *metrics {
 		}),
 		metadataDropped: f.NewCounter(prometheus.CounterOpts{
 			Name: "weir_ingester_metadata_dropped_total",
-			Help: "Statements about new metric families beyond max_metadata_entries, which are not kept.",
+			Help: "Statements about new metric families that are not kept because limits.max_metadata_entries is 0.",
 		}),
 		exemplarsDropped: f.NewCounter(prometheus.CounterOpts{
 			Name: "weir_ingester_exemplars_dropped_total",

@@ -98,8 +98,7 @@ func (i *Ingester) Write(ctx context.Context, tenantID string, f *proto.Frame, r
 		i.metrics.postponed.WithLabelValues(reply.Cause.ID).Add(float64(n))
 	}
 	if len(f.Metadata) > 0 {
-		i.metrics.metadataDropped.Add(float64(t.metadata.add(f.Metadata, t.limits())))
-		reply.Written.Metadata += len(f.Metadata)
+		i.keepMetadata(t, f, reply)
 	}
 	t.written.Add(uint64(reply.Written.Samples + reply.Written.Histograms))
 	return i.acknowledge(t)

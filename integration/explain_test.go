@@ -121,6 +121,10 @@ func causes() []cause {
 		}),
 		of(proto.MetadataInvalid, `m`, func(c *caused) { c.metadata("", "help") }),
 		of(proto.MetadataTooLong, `{__name__=~"mmm+"}`, func(c *caused) { c.metadata(strings.Repeat("m", 200), "help") }),
+		of(proto.MetadataLimit, `m_2`, func(c *caused) {
+			c.metadata("m_1", "help")
+			c.metadata("m_2", "help")
+		}),
 		of(proto.PointUntranslatable, `m`, func(c *caused) {
 			c.otlp(fmt.Sprintf(`{"name":"","gauge":{"dataPoints":[{"asDouble":1,"timeUnixNano":"%d000000"}]}}`, c.now))
 		}),
@@ -267,7 +271,7 @@ func TestEveryReason(t *testing.T) {
 	s := harness.Start(t, harness.Config{Set: []string{
 		"auth.mode=header", "tenants.file=" + file, "self_metrics.enabled=false", "limits.legacy_names_only=true", "limits.past_grace=1h",
 		"limits.max_labels_per_series=5", "limits.max_label_name_bytes=64", "limits.max_label_value_bytes=100",
-		"limits.max_histogram_buckets=10", "limits.max_metadata_bytes=100", "receiver.otlp.delta_max_series_per_tenant=1",
+		"limits.max_histogram_buckets=10", "limits.max_metadata_bytes=100", "limits.max_metadata_entries=1", "receiver.otlp.delta_max_series_per_tenant=1",
 		"receiver.max_request_bytes=100000", "receiver.max_series_per_request=20", "receiver.max_samples_per_request=50", "receiver.max_symbols_per_request=200",
 	}})
 	covered := map[string]bool{}

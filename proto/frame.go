@@ -128,7 +128,8 @@ func (c *Counts) Sub(d Counts) {
 func (c Counts) Total() int { return c.Samples + c.Histograms + c.Exemplars + c.Metadata }
 
 // Reply is an ingester's answer to a frame. Every sample of the frame is either
-// in Written, Rejected or Postponed, or belongs to a series in Unknown.
+// in Written, Rejected or Postponed, or belongs to a series in Unknown; and all
+// metadata either in Written or in Families.
 type Reply struct {
 	Written  Counts
 	Rejected Rejections
@@ -137,6 +138,9 @@ type Reply struct {
 	Postponed Counts
 	Cause     *Error
 	Held      []uint32 // indexes into Frame.Series, ascending: series of which something was postponed
+	// Families are indexes into Frame.Metadata, ascending: of families that are new and
+	// beyond the limit, for MetadataLimit.
+	Families []uint32
 	// Unknown are indexes into Frame.Series, ascending: series the ingester does not know
 	// and got no labels of. Nothing of them was stored.
 	Unknown []uint32
@@ -151,6 +155,7 @@ type SeriesHandle struct{ Series, Handle uint32 }
 func (r *Reply) Reset() {
 	r.Written, r.Postponed, r.Cause, r.Held = Counts{}, Counts{}, nil, r.Held[:0]
 	r.Rejected.Reset()
+	r.Families = r.Families[:0]
 	r.Unknown = r.Unknown[:0]
 	r.Handles = r.Handles[:0]
 }

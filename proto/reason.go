@@ -36,6 +36,7 @@ const (
 	ExemplarWithoutSeries
 	MetadataInvalid
 	MetadataTooLong
+	MetadataLimit
 	PointUntranslatable
 	DeltaOutOfOrder
 	DeltaTooManySeries
@@ -75,6 +76,7 @@ var reasonIDs = [Reasons]string{
 	ExemplarWithoutSeries:   "weir-exemplar-without-series",
 	MetadataInvalid:         "weir-metadata-invalid",
 	MetadataTooLong:         "weir-metadata-too-long",
+	MetadataLimit:           "weir-metadata-limit",
 	PointUntranslatable:     "weir-otlp-point-untranslatable",
 	DeltaOutOfOrder:         "weir-otlp-delta-out-of-order",
 	DeltaTooManySeries:      "weir-otlp-delta-too-many-series",

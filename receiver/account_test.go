@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/prometheus/prompb"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
@@ -66,6 +67,38 @@ func TestLedgerBehindAProxy(t *testing.T) {
 		addresses = append(addresses, sender.Address)
 	}
 	require.ElementsMatch(t, []string{"10.0.0.1", "10.0.0.2", "192.0.2.9"}, addresses)
+}
+
+// TestMetadataBeyondTheLimit: it is refused and counted by itself, by family, and a
+// series that brings it again is not refused again.
+func TestMetadataBeyondTheLimit(t *testing.T) {
+	for _, v := range versions {
+		t.Run("version="+v.String(), func(t *testing.T) {
+			s := newSetup(t)
+			s.memory.unkept = "up"
+			one := func(name string) series {
+				return series{labels: pairs("__name__", name), floats: []proto.Float{{T: time.Now().UnixMilli()}}, help: "Help."}
+			}
+			said := []prompb.MetricMetadata{{MetricFamilyName: "up", Help: "Help."}, {MetricFamilyName: "down", Help: "Help."}}
+			message := marshalWith(v, said, one("up"), one("down"))
+			w := s.send(v, message)
+			require.Equal(t, http.StatusBadRequest, w.Code)
+			require.Contains(t, w.Body.String(), `weir-metadata-limit: refused 1 samples of this request, stored 3. the metric family "up" is new, and metadata of as many is kept as max_metadata_entries allows, 100000`)
+			counts, _ := written(t, w.Header())
+			require.Equal(t, proto.Counts{Samples: 2}, counts)
+			require.Equal(t, map[string]int{"float": 2, "metadata": 2}, s.counters(t, "weir_receiver_received_samples_total"))
+			require.Equal(t, map[string]int{"float": 2, "metadata": 1}, s.counters(t, "weir_receiver_written_samples_total"))
+			require.Equal(t, map[string]int{"weir-metadata-limit metadata": 1}, s.counters(t, "weir_receiver_discarded_samples_total"))
+			refusals := s.ledger.Refusals(tenant.Anonymous)
+			require.Len(t, refusals, 1)
+			require.Equal(t, "weir-metadata-limit", refusals[0].Reason)
+			require.Equal(t, "up", refusals[0].Metric)
+			require.Equal(t, proto.Counts{Metadata: 1}, refusals[0].Counts)
+			if v == proto.V2 {
+				require.Equal(t, http.StatusNoContent, s.send(v, message).Code, "once for each series")
+			}
+		})
+	}
 }
 
 // TestLedgerOfSenders: who sends, how, how late, and how often again.

@@ -72,6 +72,19 @@ func (req *request) refuseMetadata(reason proto.Reason, i uint32, family string,
 	req.rejected.Add(reason, one, i, 0, detail)
 }
 
+// settleMetadata counts what the ingester did not keep of the request's metadata:
+// families, by their indexes in the frame. A series that said it is not asked again,
+// or every one of its requests would be refused in part.
+func (req *request) settleMetadata(families []uint32) {
+	for _, i := range families {
+		m := &req.frame.Metadata[i]
+		req.refused(proto.MetadataLimit, proto.Counts{Metadata: 1}, 0, labels.FromStrings(model.MetricNameLabel, cut(m.Family, 1000)), func() string {
+			return fmt.Sprintf("the metric family %s is new, and metadata of as many is kept as max_metadata_entries allows, %d; samples are not concerned",
+				quote(m.Family), req.policy.limits().MaxMetadataEntries)
+		})
+	}
+}
+
 // cut returns the first n bytes of s, without a character that is cut in two.
 func cut(s string, n int) string {
 	if len(s) <= n {

@@ -18,6 +18,7 @@ func (r *Receiver) replicate(ctx context.Context, req *request) (err error) {
 		return err
 	}
 	req.settle(&req.reply, req.origin)
+	req.settleMetadata(req.reply.Families)
 	for _, m := range req.learned {
 		req.series[m.series].metadata.Store(m.hash)
 	}

@@ -183,6 +183,7 @@ type memory struct {
 	forgets float64           // the chance that a series is forgotten when a frame names it
 	moves   float64           // the chance that it gets another handle
 	fail    func(n int) error // asked before the nth Write of a request, from 1
+	unkept  string            // metric family whose metadata is beyond the limit
 	tenants map[string]map[proto.Hash]*kept
 	ids     map[string]map[string]proto.Hash // by tenant and labels: never changes
 }
@@ -283,8 +284,14 @@ func (m *memory) Write(ctx context.Context, tenantID string, f *proto.Frame, rep
 		m.errorf("the series have %d floats, %d histograms, %d exemplars; the columns %d, %d, %d",
 			floats, histograms, exemplars, len(f.Floats), len(f.Histograms), len(f.Exemplars))
 	}
-	r.metadata = append(r.metadata, f.Metadata...)
-	reply.Written.Metadata += len(f.Metadata)
+	for i, said := range f.Metadata {
+		if said.Family == m.unkept {
+			reply.Families = append(reply.Families, uint32(i))
+			continue
+		}
+		r.metadata = append(r.metadata, said)
+		reply.Written.Metadata++
+	}
 	return nil
 }
 

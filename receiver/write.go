@@ -380,8 +380,13 @@ func (req *request) drop(i uint32) {
 // or did not become one. ls are the labels that it has or would have, as far as
 // they are known.
 func (req *request) refuseUnseen(reason proto.Reason, counts proto.Counts, t int64, ls labels.Labels, detail func() string) {
-	said := func() string { return req.policy.hide(detail()) }
 	req.sent.Add(counts)
+	req.refused(reason, counts, t, ls, detail)
+}
+
+// refused is refuseUnseen for what is counted as sent already.
+func (req *request) refused(reason proto.Reason, counts proto.Counts, t int64, ls labels.Labels, detail func() string) {
+	said := func() string { return req.policy.hide(detail()) }
 	req.rejected.Add(reason, counts, proto.NoSeries, t, said)
 	if len(req.unseen) < maxGroups {
 		req.unseen = append(req.unseen, unseen{reason, counts, t, req.policy.hideLabels(ls), said()})

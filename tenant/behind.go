@@ -25,6 +25,8 @@ func (l *Limits) Behind(reason proto.Reason) (path string, value any) {
 		return "limits.max_histogram_buckets", l.MaxHistogramBuckets
 	case proto.MetadataTooLong:
 		return "limits.max_metadata_bytes", l.MaxMetadataBytes
+	case proto.MetadataLimit:
+		return "limits.max_metadata_entries", l.MaxMetadataEntries
 	case proto.SeriesLimit:
 		return "limits.max_active_series", l.MaxActiveSeries
 	case proto.MetricSeriesLimit:

@@ -57,7 +57,7 @@ func DefaultLimits() Limits {
 		MaxLabelValueBytes:  4096,
 		MaxHistogramBuckets: 1000,             // of one native histogram, positive plus negative
 		MaxExemplars:        100_000,          // kept in memory, oldest go first
-		MaxMetadataEntries:  100_000,          // metric families with help texts
+		MaxMetadataEntries:  100_000,          // metric families with help texts; 0: none, and nobody is refused for it
 		MaxMetadataBytes:    4096,             // name, help and unit of one metric family
 		OutOfOrderWindow:    10 * time.Minute, // behind the newest sample of the tenant
 		FutureGrace:         10 * time.Minute, // ahead of our clock
