@@ -22,6 +22,9 @@ import (
 type Decoder struct {
 	File   string                      // for messages
 	Getenv func(string) (string, bool) // what ${NAME} stands for; nil: for itself
+	// Values says that all below the top keys must have a value, where what was left
+	// empty by mistake would have consequences. Otherwise null is as if it was not there.
+	Values bool
 
 	violations []violation
 	lines      map[string]int // of the paths that were read
@@ -131,6 +134,9 @@ func (d *Decoder) read(n *yaml.Node, out reflect.Value, path string) {
 	}
 	d.expand(n, path)
 	if isNull(n) {
+		if d.Values && n.Kind != 0 && out.Type() != nodeType && strings.ContainsAny(path, ".[") {
+			d.violation(n, path, "null: must have a value; leave it out for the default")
+		}
 		return
 	}
 	if d.depth++; d.depth > maxDepth {

@@ -197,3 +197,29 @@ func TestEncodeReadsBack(t *testing.T) {
 	require.Empty(t, errs)
 	require.Equal(t, want, got)
 }
+
+// TestValues: where nothing may be left empty, only the top keys are, and what is to
+// be read later.
+func TestValues(t *testing.T) {
+	for src, want := range map[string]string{
+		"":                            "",
+		"part:\nparts: ~":             "",
+		"part: {size: }":              "f:1: part.size: null: must have a value; leave it out for the default",
+		"parts: [~]":                  "f:1: parts[0]: null: must have a value; leave it out for the default",
+		"named: {a: }":                "f:1: named.a: null: must have a value; leave it out for the default",
+		"again: {text: ~}":            "f:1: again.text: null: must have a value; leave it out for the default",
+		"again: {later: ~}":           "",
+		"name: &n\nagain: {text: *n}": "f:1: again.text: null: must have a value; leave it out for the default",
+		"part: {size: 0}\nname: ''":   "",
+	} {
+		d := strictyaml.Decoder{File: "f", Values: true}
+		if root := d.Parse(strings.NewReader(src)); root != nil {
+			d.Read(root, new(tree), "")
+		}
+		if err := errors.Join(d.Errors()...); want == "" {
+			require.NoError(t, err, src)
+		} else {
+			require.EqualError(t, err, want, src)
+		}
+	}
+}

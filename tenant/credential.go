@@ -110,6 +110,9 @@ func (c *compiler) grant(path string, cred *Credential, before *grant) *grant {
 	if len(cred.Tenants) == 0 && g.who.Scopes != ScopeAdmin {
 		c.violation(path+".tenants", "", "name a tenant; only a credential for nothing but admin needs none")
 	}
+	if cred.AllowedCIDRs != nil && len(cred.AllowedCIDRs) == 0 {
+		c.violation(path+".allowed_cidrs", "", "name a network; to allow all, leave it out")
+	}
 	for i, cidr := range cred.AllowedCIDRs {
 		prefix, err := netip.ParsePrefix(cidr)
 		if err != nil {
@@ -146,7 +149,7 @@ func (c *compiler) tenants(path string, ids []string) (sorted, templates []strin
 // readable compiles the label policy of a credential with scopes; those that go
 // around it cannot be had with it.
 func (c *compiler) readable(path string, selectors []string, scopes Scope) *LabelPolicy {
-	if selectors == nil { // but not if it is empty, which would be a mistake
+	if selectors == nil { // left out; an empty list would be a mistake, and null the file cannot have
 		return nil
 	}
 	if scopes&(ScopeRules|ScopeAdmin) != 0 {

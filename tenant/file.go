@@ -96,7 +96,7 @@ func parse(name string, src []byte, base *Settings, unlisted Unlisted, before *v
 		return nil, []error{fmt.Errorf("%s: has become empty; to have no tenants, write {}", name)}
 	}
 	p := parser{
-		Decoder: strictyaml.Decoder{File: name}, base: base, before: before, faults: make(map[string][]string),
+		Decoder: strictyaml.Decoder{File: name, Values: true}, base: base, before: before, faults: make(map[string][]string),
 		next: &version{hash: hashOfFile(src), plans: make(map[string]entry), tenants: make(map[string]entry)},
 	}
 	var f file

@@ -41,7 +41,6 @@ tenants:
     state: read-only
   none:
   also-none: {}
-  no-plan: {plan: ~}
   by-alias: {plan: *name}
 `, AcceptUnlisted)
 	require.Empty(t, errs)
@@ -55,7 +54,7 @@ tenants:
 	require.Equal(t, 24*time.Hour, limits("differs").PastGrace)
 	require.Equal(t, StateReadOnly, state("differs"))
 	require.Equal(t, 20, limits("by-alias").MaxLabelsPerSeries)
-	for _, id := range []string{"none", "also-none", "no-plan", "unlisted"} {
+	for _, id := range []string{"none", "also-none", "unlisted"} {
 		require.Equal(t, 10, limits(id).MaxLabelsPerSeries, id)
 		require.Equal(t, 7, limits(id).MaxExemplars, id)
 	}
@@ -100,6 +99,56 @@ func TestFilesThatAreFine(t *testing.T) {
 		v, errs := parseText(src, RefuseUnlisted)
 		require.Empty(t, errs, "%q", src)
 		require.Empty(t, v.tenants)
+	}
+}
+
+// TestNothingIsLeftEmpty: a key without a value is no way to have the default, which
+// may be that everything is allowed. Nor is an empty list where one entry narrows.
+func TestNothingIsLeftEmpty(t *testing.T) {
+	const missing = "null: must have a value; leave it out for the default"
+	for _, tc := range []struct{ key, want string }{
+		{"readable:", "readable: " + missing},
+		{"readable: ~", "readable: " + missing},
+		{"readable: null", "readable: " + missing},
+		{"readable: []", "readable: a label policy needs a selector; to let everything be read, leave it out"},
+		{"readable: [~]", "readable[0]: " + missing},
+		{"allowed_cidrs:", "allowed_cidrs: " + missing},
+		{"allowed_cidrs: []", `allowed_cidrs: "": must name a network; to allow all, leave it out`},
+		{"labels:", "labels: " + missing},
+		{"labels: [{name: a, value: b, on_conflict: }]", "labels[0].on_conflict: " + missing},
+		{"rules:", "rules: " + missing},
+		{"rules: {redact: }", "rules.redact: " + missing},
+		{"certificate:", "certificate: " + missing},
+		{"certificate: {ou: [x], uri: }", "certificate.uri: " + missing},
+		{"certificate: {ou: [x], uri: []}", `certificate.uri: "": must have a form: nothing would be asked of it`},
+		{"jwt: {issuer: https://x, claims: {a: }}", "jwt.claims.a: " + missing},
+		{"jwt: {issuer: https://x, claims: {a: [x], b: []}}", `jwt.claims.b: "": must have a form: nothing would be asked of it`},
+		{"jwt: {issuer: https://x, claims: }", "jwt.claims: " + missing},
+		{"scopes:", "scopes: " + missing},
+		{"tenants:", "tenants: " + missing},
+		{"tenants: [~]", "tenants[0]: " + missing},
+		{"secrets: [{sha256: " + strings.Repeat("0a", 32) + ", expires: }]", "secrets[0].expires: " + missing},
+	} {
+		t.Run(tc.key, func(t *testing.T) {
+			entry := map[string]string{"id": "id: x", "tenants": "tenants: [a]", "scopes": "scopes: [read]"}
+			key, _, _ := strings.Cut(tc.key, ":")
+			entry[key] = tc.key
+			src := "credentials:\n-\n  " + strings.Join(slices.Sorted(maps.Values(entry)), "\n  ") + "\n"
+			_, errs := parseText(src, AcceptUnlisted)
+			require.Contains(t, strings.Join(errs, "\n"), "credentials[0]."+tc.want)
+		})
+	}
+	for _, tc := range []struct{ src, want string }{
+		{"credentials: [~]", "credentials[0]"},
+		{"tenants: {a: {limits: }}", "tenants.a.limits"},
+		{"tenants: {a: {limits: {max_active_series: }}}", "tenants.a.limits.max_active_series"},
+		{"tenants: {a: {limits: {label_sets: ~}}}", "tenants.a.limits.label_sets"},
+		{"tenants: {a: {state: }}", "tenants.a.state"},
+		{"tenants: {a: {plan: }}", "tenants.a.plan"},
+		{"plans: {gold: {relabel: {drop_labels: }}}", "plans.gold.relabel.drop_labels"},
+	} {
+		_, errs := parseText(tc.src, AcceptUnlisted)
+		require.Contains(t, errs, "tenants.yml:1: "+tc.want+": "+missing)
 	}
 }
 

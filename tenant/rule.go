@@ -22,9 +22,11 @@ type CertificateMatch struct {
 	CN  []string `yaml:"cn" json:"cn,omitempty"`
 }
 
-// lists are those of a match, by name.
+// lists are those that are there of a match, by name.
 func (m *CertificateMatch) lists() map[string][]string {
-	return map[string][]string{"uri": m.URI, "dns": m.DNS, "ou": m.OU, "cn": m.CN}
+	all := map[string][]string{"uri": m.URI, "dns": m.DNS, "ou": m.OU, "cn": m.CN}
+	maps.DeleteFunc(all, func(_ string, list []string) bool { return list == nil })
+	return all
 }
 
 // rule gives a grant to whoever has names of the right forms.
@@ -83,11 +85,6 @@ func (c *compiler) rules(path string, cred *Credential, g *grant) []*rule {
 		if m.Issuer == "" {
 			c.violation(path+".jwt.issuer", m.Issuer, "be the url of one of auth.issuers")
 		}
-		for _, claim := range slices.Sorted(maps.Keys(m.Claims)) {
-			if len(m.Claims[claim]) == 0 {
-				c.violation(path+".jwt.claims."+claim, "", "have a form: nothing would be asked of it")
-			}
-		}
 		all = append(all, r)
 	}
 	if m := cred.Certificate; m != nil {
@@ -115,11 +112,14 @@ func (c *compiler) rules(path string, cred *Credential, g *grant) []*rule {
 func (c *compiler) forms(path string, lists map[string][]string) map[string][]pattern {
 	all := make(map[string][]pattern)
 	for _, list := range slices.Sorted(maps.Keys(lists)) {
+		if len(lists[list]) == 0 {
+			c.violation(path+"."+list, "", "have a form: nothing would be asked of it")
+		}
 		for i, text := range lists[list] {
 			all[list] = append(all[list], c.pattern(fmt.Sprintf("%s.%s[%d]", path, list, i), text))
 		}
 	}
-	if len(all) == 0 {
+	if len(lists) == 0 {
 		c.violation(path, "", "say at least one form of a name")
 	}
 	return all
