@@ -12,6 +12,7 @@ import (
 type Config struct {
 	File     string   `yaml:"file"`
 	Unlisted Unlisted `yaml:"unlisted"`
+	Issuers  []string `yaml:"-"` // whose tokens credentials may be for, by url; nil: any, nobody looks at tokens
 }
 
 // Unlisted says what becomes of requests for tenants that the runtime file does

@@ -198,7 +198,7 @@ func FuzzEdit(f *testing.F) {
 	f.Add("# c\n---\n# d\ntenants:\n...\n# e")
 	base := DefaultSettings()
 	f.Fuzz(func(t *testing.T, src string) {
-		before, errs := parse("f", []byte(src), &base, AcceptUnlisted, noFile(&base))
+		before, errs := parse(Config{File: "f", Unlisted: AcceptUnlisted}, []byte(src), &base, noFile(&base))
 		odd := func(r rune) bool { return r != '\n' && (r < ' ' || r > '~') }
 		if len(errs) > 0 || strings.ContainsFunc(src, odd) {
 			return
@@ -212,7 +212,7 @@ func FuzzEdit(f *testing.F) {
 			require.ErrorContains(t, err, "alias")
 			return
 		}
-		after, errs := parse("f", out, &base, AcceptUnlisted, before)
+		after, errs := parse(Config{File: "f", Unlisted: AcceptUnlisted}, out, &base, before)
 		require.Empty(t, errs, "%q", out)
 		require.Len(t, after.tenants, len(before.tenants)+1, "%q", out)
 		require.Equal(t, 1, after.changed(before), "%q", out)

@@ -35,7 +35,7 @@ func EditFile(cfg Config, base Settings, change func(*Edit) error) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", cfg.File, err)
 	}
-	if _, errs := parse(cfg.File, out, &base, cfg.Unlisted, &version{unlisted: entry{settings: &base}}); len(errs) > 0 {
+	if _, errs := parse(cfg, out, &base, &version{unlisted: entry{settings: &base}}); len(errs) > 0 {
 		return fmt.Errorf("the file is as it was, because with this change it would not be valid:\n%w", errors.Join(errs...))
 	}
 	now, err := readIfThere(name)

@@ -83,20 +83,20 @@ type parser struct {
 	faults map[string][]string // of plans: what compile said, without the path
 }
 
-// parse returns the version that src, the content of a file that messages name
-// so, describes over the settings of the process, or all that is wrong with it.
-// Settings that were the same in the version before keep their pointers.
-func parse(name string, src []byte, base *Settings, unlisted Unlisted, before *version) (*version, []error) {
+// parse returns the version that src, the content of the file, describes over the
+// settings of the process, or all that is wrong with it. Settings that were the same
+// in the version before keep their pointers.
+func parse(cfg Config, src []byte, base *Settings, before *version) (*version, []error) {
 	switch {
 	case len(src) > maxFileBytes:
-		return nil, []error{fmt.Errorf("%s: is longer than %d bytes", name, maxFileBytes)}
+		return nil, []error{fmt.Errorf("%s: is longer than %d bytes", cfg.File, maxFileBytes)}
 	case before.hash != "" && len(bytes.TrimSpace(src)) == 0:
 		// Who has no space left on the disk leaves such a file, and nobody could
 		// show a credential then.
-		return nil, []error{fmt.Errorf("%s: has become empty; to have no tenants, write {}", name)}
+		return nil, []error{fmt.Errorf("%s: has become empty; to have no tenants, write {}", cfg.File)}
 	}
 	p := parser{
-		Decoder: strictyaml.Decoder{File: name, Values: true}, base: base, before: before, faults: make(map[string][]string),
+		Decoder: strictyaml.Decoder{File: cfg.File, Values: true}, base: base, before: before, faults: make(map[string][]string),
 		next: &version{hash: hashOfFile(src), plans: make(map[string]entry), tenants: make(map[string]entry)},
 	}
 	var f file
@@ -114,8 +114,11 @@ func parse(name string, src []byte, base *Settings, unlisted Unlisted, before *v
 	var errs []error
 	p.next.credentials, errs = NewCredentials("credentials", f.Credentials, before.credentials)
 	p.Add(errs...)
-	if unlisted == RefuseUnlisted && len(f.Tenants) > 0 {
+	if cfg.Unlisted == RefuseUnlisted && len(f.Tenants) > 0 {
 		p.owned(f.Credentials)
+	}
+	if cfg.Issuers != nil {
+		p.issued(f.Credentials, cfg.Issuers)
 	}
 	if errs = p.Errors(); len(errs) > 0 {
 		return nil, withoutSecrets(errs)
@@ -217,6 +220,20 @@ func (p *parser) owned(credentials []Credential) {
 			if _, listed := p.next.tenants[id]; !listed && !strings.Contains(id, tenantPlace) {
 				p.Add(fmt.Errorf("credentials[%d].tenants[%d]: %q: must be listed under tenants", i, j, id))
 			}
+		}
+	}
+}
+
+// issued wants the tokens that a credential is for to be of an issuer that is trusted:
+// nobody could show one of another.
+func (p *parser) issued(credentials []Credential, issuers []string) {
+	known := "of which there is none"
+	if len(issuers) > 0 {
+		known = "which are " + strings.Join(issuers, ", ")
+	}
+	for i, c := range credentials {
+		if c.JWT != nil && c.JWT.Issuer != "" && !slices.Contains(issuers, c.JWT.Issuer) {
+			p.Add(fmt.Errorf("credentials[%d].jwt.issuer: %q: must be the url of one of auth.issuers, %s", i, c.JWT.Issuer, known))
 		}
 	}
 }

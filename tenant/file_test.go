@@ -19,7 +19,7 @@ func noFile(base *Settings) *version { return &version{unlisted: entry{settings:
 func parseText(src string, unlisted Unlisted) (*version, []string) {
 	base := DefaultSettings()
 	base.Limits.MaxExemplars = 7
-	v, errs := parse("tenants.yml", []byte(src), &base, unlisted, noFile(&base))
+	v, errs := parse(Config{File: "tenants.yml", Unlisted: unlisted}, []byte(src), &base, noFile(&base))
 	var texts []string
 	for _, err := range errs {
 		texts = append(texts, err.Error())
@@ -246,7 +246,7 @@ func TestPointersAreVersions(t *testing.T) {
 		before := noFile(&base)
 		for range rapid.IntRange(1, 6).Draw(t, "versions") {
 			d := drawDraft(t)
-			now, errs := parse("f", []byte(d.yaml()), &base, AcceptUnlisted, before)
+			now, errs := parse(Config{File: "f", Unlisted: AcceptUnlisted}, []byte(d.yaml()), &base, before)
 			require.Empty(t, errs, d.yaml())
 			for _, id := range []string{"t0", "t1", "t2", "t3"} {
 				e, listed := now.of(id)
@@ -272,7 +272,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("plans: !!binary x")
 	f.Fuzz(func(t *testing.T, src string) {
 		d := NewDirectory(ModeHeader, DefaultSettings())
-		v, errs := parse("f", []byte(src), d.base, RefuseUnlisted, d.current.Load())
+		v, errs := parse(Config{File: "f", Unlisted: RefuseUnlisted}, []byte(src), d.base, d.current.Load())
 		if len(errs) > 0 {
 			require.Nil(t, v)
 			return
@@ -280,7 +280,7 @@ func FuzzParse(f *testing.F) {
 		if strings.TrimSpace(src) == "" {
 			return // may be what there is, and not what there comes to be
 		}
-		again, errs := parse("f", []byte(src), d.base, RefuseUnlisted, v)
+		again, errs := parse(Config{File: "f", Unlisted: RefuseUnlisted}, []byte(src), d.base, v)
 		require.Empty(t, errs)
 		require.Zero(t, again.changed(v), "the same file again is no new version for anybody")
 		d.current.Store(v)
@@ -309,7 +309,7 @@ func BenchmarkParse(b *testing.B) {
 	b.SetBytes(int64(src.Len()))
 	b.ReportAllocs()
 	for b.Loop() {
-		v, errs := parse("f", []byte(src.String()), &base, AcceptUnlisted, before)
+		v, errs := parse(Config{File: "f", Unlisted: AcceptUnlisted}, []byte(src.String()), &base, before)
 		require.Empty(b, errs)
 		before = v
 	}

@@ -17,7 +17,7 @@ import (
 func TestRelabelInTheFile(t *testing.T) {
 	base := DefaultSettings()
 	read := func(src string, before *version) (*version, []error) {
-		return parse("tenants.yaml", []byte(src), &base, AcceptUnlisted, before)
+		return parse(Config{File: "tenants.yaml", Unlisted: AcceptUnlisted}, []byte(src), &base, before)
 	}
 	none := &version{unlisted: entry{settings: &base}, credentials: new(Credentials)}
 	const src = `
@@ -75,7 +75,7 @@ func TestRulesOfCredentials(t *testing.T) {
 		return []byte("credentials:\n- id: c\n  tenants: [a]\n  scopes: [write]\n  secrets: [{sha256: " + hash.String() + "}]\n" + rules)
 	}
 	read := func(rules string, before *version) (*version, []error) {
-		return parse("tenants.yaml", file(rules), &base, AcceptUnlisted, before)
+		return parse(Config{File: "tenants.yaml", Unlisted: AcceptUnlisted}, file(rules), &base, before)
 	}
 	rules := func(v *version) *relabel.Rules { return v.credentials.find(secret).identity().Rules }
 

@@ -123,7 +123,7 @@ func (d *Directory) poll() {
 func (d *Directory) judge(src []byte) []error {
 	w, before := d.watch, d.current.Load()
 	w.judged = hashOfFile(src)
-	next, errs := parse(d.cfg.File, src, d.base, d.cfg.Unlisted, before)
+	next, errs := parse(d.cfg, src, d.base, before)
 	w.metrics.violations.Set(float64(len(errs)))
 	if len(errs) > 0 {
 		w.metrics.successful.Set(0)

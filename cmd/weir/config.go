@@ -178,6 +178,9 @@ func loadConfig(file string, assignments []assignment, getenv func(string) (stri
 	if cfg.SelfMetrics.Tenant == "" {
 		cfg.SelfMetrics.Tenant = defaultSelfTenant(cfg.Auth.Mode)
 	}
+	if cfg.Auth.Mode == tenant.ModeRequired {
+		cfg.Tenants.Issuers = cfg.Auth.issuers()
+	}
 	errs = append(errs, strictyaml.Validate(&cfg)...)
 	return cfg, errors.Join(errs...)
 }
@@ -269,6 +272,15 @@ func (c *AuthConfig) proxies() []netip.Prefix {
 		all = append(all, netip.MustParsePrefix(proxy))
 	}
 	return all
+}
+
+// issuers are those whose tokens are taken, by url; not nil.
+func (c *AuthConfig) issuers() []string {
+	urls := []string{}
+	for _, i := range c.Issuers {
+		urls = append(urls, i.URL)
+	}
+	return urls
 }
 
 // Validate implements strictyaml.Section.

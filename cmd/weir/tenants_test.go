@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -134,6 +135,34 @@ func TestTenantCommandsWithoutFile(t *testing.T) {
 	f := tenantsFile{t, filepath.Join(t.TempDir(), "new.yml")}
 	f.weir(0, "tenant", "create", "a")
 	require.Equal(t, "tenants:\n  a: {}\n", f.content(), "it is made")
+}
+
+// TestIssuersOfCredentials: what is checked and edited with the configuration of a
+// weir may be for tokens of its issuers alone; without, nobody knows them.
+func TestIssuersOfCredentials(t *testing.T) {
+	const file = "tenants: {a: {}}\ncredentials:\n- {id: c, tenants: [a], scopes: [read], jwt: {issuer: https://sso.example.com/, claims: {aud: [weir]}}}\n"
+	f := newTenantsFile(t, file)
+	config := func(auth string) string {
+		name := filepath.Join(t.TempDir(), "weir.yml")
+		require.NoError(t, os.WriteFile(name, []byte("auth: "+auth), 0o600))
+		return name
+	}
+	issuers := "{mode: required, issuers: [{url: %s, audiences: [weir]}, {url: https://b.example.com, audiences: [weir]}]}"
+	good, other := config(fmt.Sprintf(issuers, "https://sso.example.com/")), config(fmt.Sprintf(issuers, "https://sso.example.com"))
+	none, header := config("{mode: required}"), config("{mode: header}")
+
+	f.weir(0, "tenants", "check")
+	f.weir(0, "tenants", "check", "-config.file", good)
+	f.weir(0, "tenants", "check", "-config.file", header)
+	_, stderr := f.weir(2, "tenants", "check", "-config.file", other)
+	require.Contains(t, stderr, f.name+`:3: credentials[0].jwt.issuer: "https://sso.example.com/": must be the url of one of auth.issuers, which are https://sso.example.com, https://b.example.com`)
+	_, stderr = f.weir(2, "tenants", "check", "-config.file", none)
+	require.Contains(t, stderr, "must be the url of one of auth.issuers, of which there is none")
+	_, stderr = f.weir(1, "-config.file", other, "-data.dir", t.TempDir(), "-http.listen=127.0.0.1:0", "-admin.listen=")
+	require.Contains(t, stderr, "credentials[0].jwt.issuer", "nor does it start")
+	f.weir(1, "tenant", "create", "b", "-config.file", other)
+	require.Equal(t, file, f.content())
+	f.weir(0, "tenant", "create", "b", "-config.file", good)
 }
 
 func TestTenantsCheck(t *testing.T) {
