@@ -96,6 +96,8 @@ func (f *facts) causeOf(id string, of concern) Cause {
 	c := Cause{ID: id, Of: concernNames[of], Fix: remedyOf(id), Docs: docsOf(id)}
 	if reason, ok := reasonOf(id); ok {
 		c.Limit, c.Value = f.settings.Limits.Behind(reason)
+	} else {
+		c.Limit, c.Value = f.settings.Limits.BehindRequest(id)
 	}
 	return c
 }

@@ -24,6 +24,7 @@ type facts struct {
 	selector string
 	matchers []*labels.Matcher
 	settings *tenant.Settings
+	origins  map[string]string // of each path of the settings: where its value comes from
 
 	stored   stored
 	unmet    []*labels.Matcher // of a metric that is stored: each selects nothing of it
@@ -77,6 +78,7 @@ type Cause struct {
 	What    string          `json:"what"`
 	Limit   string          `json:"limit,omitempty"` // the path of the limit behind it
 	Value   any             `json:"limitValue,omitempty"`
+	Origin  string          `json:"limitOrigin,omitempty"` // where that comes from: default, config, plan NAME or tenant
 	Refusal *ledger.Refusal `json:"refusal,omitempty"`
 	Fix     string          `json:"fix"`
 	Docs    string          `json:"docs,omitempty"`
@@ -90,6 +92,9 @@ func explain(f *facts) Explanation {
 	}
 	for _, look := range []func(*facts) []Cause{ofState, ofAdmission, ofRefusals, ofEnd, ofSenders, ofClocks, ofNothing} {
 		e.Causes = append(e.Causes, look(f)...)
+	}
+	for i := range e.Causes {
+		e.Causes[i].Origin = f.origins[e.Causes[i].Limit]
 	}
 	e.Verdict = f.verdict(e.Causes)
 	e.Summary = f.summary(e.Verdict, e.Causes)

@@ -55,7 +55,7 @@ func (a *API) gather(ctx context.Context, r *request, selector string, ms []*lab
 	f := &facts{
 		now: time.Now(), lookback: a.cfg.LookbackDelta, selector: selector, matchers: ms,
 		settings: a.Tenants.Settings(r.who.Tenant), refusals: a.Ledger.Refusals(r.who.Tenant),
-		senders: a.Ledger.Senders(r.who.Tenant),
+		senders: a.Ledger.Senders(r.who.Tenant), origins: a.Tenants.Origins(r.who.Tenant),
 	}
 	if ls := spelledOut(ms); ls.Has(model.MetricNameLabel) {
 		f.reason, f.detail = a.Admits(r.who.Tenant, ls)

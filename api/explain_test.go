@@ -140,18 +140,25 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-// TestExplainNamesTheLimit: with its value for the tenant, and the refusal.
+// TestExplainNamesTheLimit: with its value for the tenant, where that comes from, and
+// the refusal.
 func TestExplainNamesTheLimit(t *testing.T) {
 	settings := tenant.DefaultSettings()
-	settings.Limits.OutOfOrderWindow = 42 * time.Minute
+	settings.Limits.OutOfOrderWindow, settings.Limits.IngestionRate = 42*time.Minute, 1000
 	f := facts{
-		now: explainedAt, lookback: 5 * time.Minute, settings: &settings, senders: []ledger.SenderStatus{senderOf(0, 0)},
+		origins: map[string]string{"limits.out_of_order_window": "plan gold", "limits.ingestion_rate": "tenant"},
+		now:     explainedAt, lookback: 5 * time.Minute, settings: &settings, senders: []ledger.SenderStatus{senderOf(0, 0)},
 		matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", "up")},
-		refusals: []ledger.Refusal{refusal("weir-sample-out-of-order", time.Minute, "__name__", "up")},
+		refusals: []ledger.Refusal{refusal("weir-sample-out-of-order", time.Minute, "__name__", "up"), refusal("weir-ingestion-rate", time.Minute), refusal("weir-overloaded", time.Minute)},
 	}
-	c := explain(&f).Causes[0]
+	e := explain(&f)
+	c := e.Causes[0]
 	require.Equal(t, "limits.out_of_order_window", c.Limit)
 	require.Equal(t, "42m0s", c.Value)
+	require.Equal(t, "plan gold", c.Origin)
 	require.Equal(t, "detail of weir-sample-out-of-order", c.What)
 	require.Equal(t, before(time.Minute), c.Refusal.Last)
+	rate, none := e.Causes[1], e.Causes[2]
+	require.Equal(t, []any{"weir-ingestion-rate", "limits.ingestion_rate", 1000, "tenant"}, []any{rate.ID, rate.Limit, rate.Value, rate.Origin})
+	require.Equal(t, []any{"weir-overloaded", "", nil, ""}, []any{none.ID, none.Limit, none.Value, none.Origin})
 }

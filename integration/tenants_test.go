@@ -59,6 +59,7 @@ func TestTenantsFile(t *testing.T) {
 	weir("limits", "set", "team-a", "max_label_value_bytes=10")
 	soon(func() bool { return push(a, long).Status == http.StatusBadRequest }, "a lower limit, for a series that was admitted before")
 	require.Contains(t, push(a, long).Body, "weir-label-value-too-long")
+	require.Contains(t, explained(t, s, "team-a", "tf_value"), "limits.max_label_value_bytes is 10 (from: tenant)")
 	require.Equal(t, http.StatusNoContent, push(b, long).Status, "of that tenant alone")
 
 	var limits struct {

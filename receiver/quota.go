@@ -10,12 +10,7 @@ import (
 	"github.com/weir-metrics/weir/tenant"
 )
 
-// rateIDs are those of the errors, by what was asked for too often.
-var rateIDs = [tenant.Resources]string{
-	tenant.Samples: "weir-ingestion-rate", tenant.Requests: "weir-request-rate", tenant.Bytes: "weir-ingestion-bytes-rate",
-	tenant.Buckets: "weir-native-histogram-buckets-rate", tenant.Exemplars: "weir-exemplars-rate",
-}
-
+// rateUnits are what was asked for too often.
 var rateUnits = [tenant.Resources]string{
 	tenant.Samples: "samples", tenant.Requests: "requests", tenant.Bytes: "bytes",
 	tenant.Buckets: "buckets of native histograms", tenant.Exemplars: "exemplars",
@@ -29,7 +24,7 @@ func (p *pacer) refusal(a *arrival, v *turn) error {
 		kind = proto.KindLimit
 	}
 	asked, rate := p.line.Asked(v.limit), p.line.Rate(v.limit)
-	e := proto.Errorf(kind, rateIDs[v.limit],
+	e := proto.Errorf(kind, v.limit.ID(),
 		"this is a quota, not a fault of the server: the tenant sends about %.0f %s a second, its limit %s is %.0f; "+
 			"nothing of the request was stored, repeat it in %d s, or have the limit raised",
 		asked, rateUnits[v.limit], v.limit.Setting(), rate, v.retryAfter)

@@ -38,3 +38,14 @@ func (l *Limits) Behind(reason proto.Reason) (path string, value any) {
 	}
 	return "", nil
 }
+
+// BehindRequest is Behind for the id of the error of a request that was refused as a
+// whole.
+func (l *Limits) BehindRequest(id string) (path string, value any) {
+	for r, rate := range l.Rates(1) {
+		if of := Resource(r); of.ID() == id {
+			return "limits." + of.Setting(), int(rate.PerSecond)
+		}
+	}
+	return "", nil
+}

@@ -40,3 +40,17 @@ func TestBehind(t *testing.T) {
 	}
 	require.GreaterOrEqual(t, named, 10)
 }
+
+// TestBehindRequest: each rate has an id, which leads to its value.
+func TestBehindRequest(t *testing.T) {
+	lim := tenant.Limits{IngestionRate: 1, RequestRate: 2, IngestionBytesRate: 3, NativeHistogramBucketsRate: 4, ExemplarsRate: 5}
+	want := [tenant.Resources]int{tenant.Samples: 1, tenant.Requests: 2, tenant.Bytes: 3, tenant.Buckets: 4, tenant.Exemplars: 5}
+	for r := range tenant.Resources {
+		path, value := lim.BehindRequest(r.ID())
+		require.Equal(t, "limits."+r.Setting(), path)
+		require.Equal(t, want[r], value)
+	}
+	path, value := lim.BehindRequest("weir-overloaded")
+	require.Empty(t, path)
+	require.Nil(t, value)
+}

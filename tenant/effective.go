@@ -30,7 +30,7 @@ const (
 func (d *Directory) Effective(tenantID string) (Effective, error) {
 	v := d.current.Load()
 	e, listed := v.of(tenantID)
-	out := Effective{Tenant: tenantID, Listed: listed, Plan: e.plan, Version: v.hash, Origins: make(map[string]string)}
+	out := Effective{Tenant: tenantID, Listed: listed, Plan: e.plan, Version: v.hash, Origins: d.origins(v, e, listed)}
 	node, err := strictyaml.Node(reflect.ValueOf(e.settings))
 	if err == nil {
 		err = node.Decode(&out.Settings)
@@ -38,21 +38,34 @@ func (d *Directory) Effective(tenantID string) (Effective, error) {
 	if err != nil {
 		return Effective{}, err
 	}
+	return out, nil
+}
+
+// Origins says of each path of the settings of a tenant where its value comes from, as
+// in Effective.
+func (d *Directory) Origins(tenantID string) map[string]string {
+	v := d.current.Load()
+	e, listed := v.of(tenantID)
+	return d.origins(v, e, listed)
+}
+
+func (d *Directory) origins(v *version, e entry, listed bool) map[string]string {
+	all := make(map[string]string)
 	defaults := DefaultSettings()
 	byDefault, byConfig := valuesOf(&defaults), valuesOf(d.base)
 	for path := range valuesOf(e.settings) {
 		switch {
 		case listed && slices.Contains(e.own, path):
-			out.Origins[path] = originTenant
+			all[path] = originTenant
 		case e.plan != "" && slices.Contains(v.plans[e.plan].own, path):
-			out.Origins[path] = originPlan + e.plan
+			all[path] = originPlan + e.plan
 		case reflect.DeepEqual(byConfig[path], byDefault[path]):
-			out.Origins[path] = originDefault
+			all[path] = originDefault
 		default:
-			out.Origins[path] = originConfig
+			all[path] = originConfig
 		}
 	}
-	return out, nil
+	return all
 }
 
 // valuesOf returns what settings say by path.

@@ -68,6 +68,15 @@ var rateSettings = [Resources]string{
 // Setting returns the name of the limit on r.
 func (r Resource) Setting() string { return rateSettings[r] }
 
+// rateIDs are those of the errors, by what was asked for too often.
+var rateIDs = [Resources]string{
+	Samples: "weir-ingestion-rate", Requests: "weir-request-rate", Bytes: "weir-ingestion-bytes-rate",
+	Buckets: "weir-native-histogram-buckets-rate", Exemplars: "weir-exemplars-rate",
+}
+
+// ID returns the id of the error of requests beyond the limit on r.
+func (r Resource) ID() string { return rateIDs[r] }
+
 // Bucket is the token bucket of a tenant, with a level for each resource. A
 // request passes when every level has what it needs; then all are charged.
 //

@@ -16,6 +16,11 @@ import (
 
 const oneExplanation = `{"status":"success","data":[{"selector":"up","verdict":"stored","summary":"All is well.","series":1,"causes":[]}]}`
 
+// withLimits are explanations of limits of every type of value.
+const withLimits = `{"status":"success","data":[{"selector":"up","verdict":"refused","summary":"No.","causes":[
+{"id":"a","limit":"limits.ingestion_rate","limitValue":2000000,"limitOrigin":"plan gold"},{"id":"b","limit":"limits.past_grace","limitValue":"1h","limitOrigin":"tenant"},
+{"id":"c","limit":"limits.label_sets"},{"id":"d"}]}]}`
+
 // TestExplainCommand: what is sent to the server, and what is made of its answer.
 func TestExplainCommand(t *testing.T) {
 	dir := t.TempDir()
@@ -39,6 +44,9 @@ func TestExplainCommand(t *testing.T) {
 		{name: "token from a file", args: []string{"-token-file", token}, answer: oneExplanation, auth: "Bearer s3cret", stdout: "stored"},
 		{name: "token from the environment", env: map[string]string{"WEIR_TOKEN": "other"}, answer: oneExplanation, auth: "Bearer other", stdout: "stored"},
 		{name: "the file wins", args: []string{"-token-file", token}, env: map[string]string{"WEIR_TOKEN": "other"}, answer: oneExplanation, auth: "Bearer s3cret", stdout: "stored"},
+		{name: "limits", answer: withLimits, stdout: "   limit:  limits.ingestion_rate is 2000000 (from: plan gold)\n"},
+		{name: "limits that are no numbers", answer: withLimits, stdout: "   limit:  limits.past_grace is 1h (from: tenant)\n"},
+		{name: "limits without a value", answer: withLimits, stdout: "   limit:  limits.label_sets\n"},
 		{name: "tenant", args: []string{"-tenant", "team-a"}, answer: oneExplanation, tenant: "team-a", stdout: "stored"},
 		{name: "json", args: []string{"-json"}, answer: oneExplanation, stdout: `"verdict": "stored"`},
 		{name: "refused", status: 401, answer: `{"status":"error","errorType":"unauthenticated","error":"weir-tenant-missing: no tenant"}`,

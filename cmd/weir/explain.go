@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -60,16 +61,30 @@ func writeExplanation(b *strings.Builder, e *api.Explanation) {
 		if r := c.Refusal; r != nil {
 			writeRefusal(b, r)
 		}
-		switch {
-		case c.Value != nil:
-			fmt.Fprintf(b, "   limit:  %s is %v\n", c.Limit, c.Value)
-		case c.Limit != "":
-			fmt.Fprintf(b, "   limit:  %s\n", c.Limit)
-		}
+		writeLimit(b, &c)
 		fmt.Fprintf(b, "   to do:  %s\n", c.Fix)
 		if c.Docs != "" {
 			fmt.Fprintf(b, "   more:   %s\n", c.Docs)
 		}
+	}
+	b.WriteByte('\n')
+}
+
+// writeLimit writes the limit behind a cause, if there is one.
+func writeLimit(b *strings.Builder, c *api.Cause) {
+	if c.Limit == "" {
+		return
+	}
+	b.WriteString("   limit:  " + c.Limit)
+	switch v := c.Value.(type) {
+	case nil:
+	case float64: // as JSON has all numbers
+		b.WriteString(" is " + strconv.FormatFloat(v, 'f', -1, 64))
+	default:
+		fmt.Fprintf(b, " is %v", v)
+	}
+	if c.Origin != "" {
+		fmt.Fprintf(b, " (from: %s)", c.Origin)
 	}
 	b.WriteByte('\n')
 }
