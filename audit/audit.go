@@ -1,8 +1,9 @@
 // Package audit writes down who did what: one structured record for each act of
 // an operator, for a credential when it is used for the first time in an hour,
-// and for requests that were refused because of what they showed.
+// for requests that were refused because of what they showed, and for what new
+// versions of the runtime file change.
 //
-//	api, tenant ── Acted, Used, Refused ──> Log ──> slog.Handler
+//	api, tenant ── Acted, Used, Refused, Changed ──> Log ──> slog.Handler
 //
 // A flood of refusals is one record at its beginning and one a minute with how
 // many there were. A record never has a secret: an Actor has no field for one.
@@ -28,6 +29,9 @@ const (
 	// may come from any number of addresses. Those beyond share one record for each
 	// reason.
 	maxKinds = 1000
+
+	// maxChanges bounds the changes that one record tells of.
+	maxChanges = 100
 
 	// maxText bounds what a record repeats of a request, in bytes.
 	maxText = 200
@@ -87,6 +91,20 @@ func (l *Log) Acted(ctx context.Context, who Actor, action, object string) {
 
 // Used records that a credential is used. The caller decides how often.
 func (l *Log) Used(ctx context.Context, who Actor) { l.write(ctx, "used", who) }
+
+// Changed records what was done to object by whoever may write a file; changes say
+// what it was and what it is now.
+func (l *Log) Changed(ctx context.Context, action, object string, changes []string) {
+	attrs := []slog.Attr{slog.String("action", action), slog.String("object", object)}
+	if len(changes) > 0 {
+		told := make([]string, 0, min(len(changes), maxChanges))
+		for _, c := range changes[:cap(told)] {
+			told = append(told, c[:min(len(c), maxText)])
+		}
+		attrs = append(attrs, slog.Any("changes", told), slog.Int("count", len(changes)))
+	}
+	l.write(ctx, "changed", Actor{}, attrs...)
+}
 
 // Refused records that a request was refused, for a reason that is the id of the
 // error that it was answered: the first of its kind at once, more in a summary.

@@ -37,6 +37,7 @@ type record struct {
 	Object     string
 	Reason     string
 	Count      int
+	Changes    []string
 }
 
 func recordsOf(t *testing.T, out string) []record {
@@ -48,6 +49,23 @@ func recordsOf(t *testing.T, out string) []record {
 		all = append(all, r)
 	}
 	return all
+}
+
+// TestChanges: what was changed is told, but not without bounds.
+func TestChanges(t *testing.T) {
+	var out bytes.Buffer
+	reg := prometheus.NewRegistry()
+	l := audit.New(slog.NewJSONHandler(&out, nil), reg)
+	l.Changed(t.Context(), "change tenant", "a", []string{"limits.max_exemplars: 1 -> 2", strings.Repeat("x", 1000)})
+	l.Changed(t.Context(), "remove tenant", "b", nil)
+	l.Changed(t.Context(), "add tenant", "c", make([]string, 1000))
+	all := recordsOf(t, out.String())
+	require.Len(t, all, 3)
+	require.Equal(t, []string{"limits.max_exemplars: 1 -> 2", strings.Repeat("x", 200)}, all[0].Changes)
+	require.Equal(t, []any{"changed", "remove tenant", "b", 0}, []any{all[1].Event, all[1].Action, all[1].Object, all[1].Count})
+	require.Empty(t, all[1].Changes)
+	require.Len(t, all[2].Changes, 100)
+	require.Equal(t, 1000, all[2].Count)
 }
 
 func TestRecords(t *testing.T) {

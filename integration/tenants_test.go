@@ -58,6 +58,7 @@ func TestTenantsFile(t *testing.T) {
 	soon(func() bool { return push(b, long).Status == http.StatusNoContent }, "a new tenant")
 	weir("limits", "set", "team-a", "max_label_value_bytes=10")
 	soon(func() bool { return push(a, long).Status == http.StatusBadRequest }, "a lower limit, for a series that was admitted before")
+	require.Contains(t, s.Log(), `event=changed action="change tenant" object=team-a changes="[limits.max_label_value_bytes: 4096 -> 10]" count=1`)
 	require.Contains(t, push(a, long).Body, "weir-label-value-too-long")
 	require.Contains(t, explained(t, s, "team-a", "tf_value"), "limits.max_label_value_bytes is 10 (from: tenant)")
 	require.Equal(t, http.StatusNoContent, push(b, long).Status, "of that tenant alone")

@@ -10,6 +10,7 @@
 //	what it does ── Usage ──> metrics of the tenants that do most, and of the rest
 //
 //	authenticate.go  what a request shows, and whether that does
+//	changes.go       what a version of the runtime file changes, for audit
 //	credential.go    a credential of the runtime file, checked and compiled
 //	policy.go        which series a credential may read
 //	credentials.go   one version of all of them, found by the hashes of secrets

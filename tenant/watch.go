@@ -130,6 +130,7 @@ func (d *Directory) judge(src []byte) []error {
 		return errs
 	}
 	d.current.Store(next)
+	d.record(next, before)
 	w.metrics.successful.Set(1)
 	w.metrics.since.SetToCurrentTime()
 	w.metrics.tenants.Set(float64(len(next.tenants)))
