@@ -132,7 +132,7 @@ func (d *Decoder) read(n *yaml.Node, out reflect.Value, path string) {
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}
-	d.expand(n, path)
+	n = d.expand(n, path)
 	if isNull(n) {
 		if d.Values && n.Kind != 0 && out.Type() != nodeType && strings.ContainsAny(path, ".[") {
 			d.violation(n, path, "null: must have a value; leave it out for the default")
@@ -285,14 +285,16 @@ func (d *Decoder) mark(path string, n *yaml.Node) {
 	d.lines[path] = n.Line
 }
 
-// expand replaces ${NAME} in a scalar by the environment's value. Expansion
-// happens after parsing, so that a value cannot change the shape of the file. A
-// plain (unquoted) scalar takes the type of what it expands to.
-func (d *Decoder) expand(n *yaml.Node, path string) {
+// expand returns n with ${NAME} in a scalar replaced by the environment's value.
+// Expansion happens after parsing, so that a value cannot change the shape of the
+// file, and once: n stays as it is, since an alias may lead here again. A plain
+// (unquoted) scalar takes the type of what it expands to.
+func (d *Decoder) expand(n *yaml.Node, path string) *yaml.Node {
 	if d.Getenv == nil || n.Kind != yaml.ScalarNode || !strings.Contains(n.Value, "${") {
-		return
+		return n
 	}
-	n.Value = variable.ReplaceAllStringFunc(n.Value, func(ref string) string {
+	expanded := *n
+	expanded.Value = variable.ReplaceAllStringFunc(n.Value, func(ref string) string {
 		name := ref[2 : len(ref)-1]
 		value, ok := d.Getenv(name)
 		if !ok {
@@ -301,6 +303,7 @@ func (d *Decoder) expand(n *yaml.Node, path string) {
 		return value
 	})
 	if n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) == 0 {
-		n.Tag = ""
+		expanded.Tag = ""
 	}
+	return &expanded
 }

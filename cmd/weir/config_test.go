@@ -211,7 +211,7 @@ func TestBrokenFiles(t *testing.T) {
 }
 
 func TestEnvironmentExpansion(t *testing.T) {
-	vars := env(map[string]string{"DIR": "/srv/weir", "N": "7", "ON": "false", "FEATURE": "use-start-timestamps", "EVIL": "x\nlog: {level: debug}"})
+	vars := env(map[string]string{"DIR": "/srv/weir", "N": "7", "ON": "false", "FEATURE": "use-start-timestamps", "EVIL": "x\nlog: {level: debug}", "REF": "${DIR}"})
 	for _, tc := range []struct {
 		name, content string
 		change        func(*Config)
@@ -224,6 +224,7 @@ func TestEnvironmentExpansion(t *testing.T) {
 		{"duration", "limits:\n  past_grace: ${N}d\n", func(c *Config) { c.Limits.PastGrace = 7 * 24 * time.Hour }},
 		{"in a list", "query:\n  features: ['${FEATURE}']\n", func(c *Config) { c.Query.Features = []string{"use-start-timestamps"} }},
 		{"a value cannot add keys", "data_dir: ${EVIL}", func(c *Config) { c.DataDir = "x\nlog: {level: debug}" }},
+		{"a value is expanded no further, also by an alias", "data_dir: &a ${REF}\nlog: {audit_file: *a}", func(c *Config) { c.DataDir, c.Log.AuditFile = "${DIR}", "${DIR}" }},
 		{"a dollar alone is text", "data_dir: a$DIR", func(c *Config) { c.DataDir = "a$DIR" }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
