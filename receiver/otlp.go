@@ -203,7 +203,9 @@ func (r *Receiver) writeOTLP(ctx context.Context, ct string, req *request) (refu
 		return 0, tooManySamples(r.cfg.MaxSamples)
 	}
 	// Before anything is translated, and before the turn of the tenant's deltas.
-	if err := r.pace(ctx, req, otlpCost(md, &r.cfg.OTLP, len(req.decoded))); err != nil {
+	sent, buckets := otlpCounts(md, &r.cfg.OTLP)
+	if err := r.pace(ctx, req, costOf(sent, buckets, len(req.decoded))); err != nil {
+		req.sent, req.scanned = sent, true // it counts as any that is refused for a rate
 		return 0, err
 	}
 	dropValueless(md, req)

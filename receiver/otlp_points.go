@@ -6,7 +6,6 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/weir-metrics/weir/proto"
-	"github.com/weir-metrics/weir/tenant"
 )
 
 // dataPoint is what the data points of all types of metrics have in common.
@@ -185,11 +184,12 @@ func regroup(md pmetric.Metrics, fill func(from pmetric.MetricSlice, to func() p
 	return out
 }
 
-// otlpCost is what a request takes, as far as can be seen before it is translated:
-// one sample for each number, bucket, quantile, sum and count, and for the
-// resource, whose target_info goes with them.
-func otlpCost(md pmetric.Metrics, cfg *OTLPConfig, bytes int) tenant.Cost {
-	c, buckets := proto.Counts{Samples: md.ResourceMetrics().Len()}, 0
+// otlpCounts are the samples of a request and the buckets of their native
+// histograms, as far as can be seen before it is translated: one sample for each
+// number, bucket, quantile, sum and count, and for the resource, whose target_info
+// goes with them.
+func otlpCounts(md pmetric.Metrics, cfg *OTLPConfig) (c proto.Counts, buckets int) {
+	c.Samples = md.ResourceMetrics().Len()
 	eachPoint(md, func(p dataPoint) {
 		if of, ok := p.(interface{ Exemplars() pmetric.ExemplarSlice }); ok {
 			c.Exemplars += of.Exemplars().Len()
@@ -211,5 +211,5 @@ func otlpCost(md pmetric.Metrics, cfg *OTLPConfig, bytes int) tenant.Cost {
 			c.Samples++
 		}
 	})
-	return costOf(c, buckets, bytes)
+	return c, buckets
 }

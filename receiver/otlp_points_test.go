@@ -103,7 +103,8 @@ func TestOTLPCost(t *testing.T) {
 				fill(m)
 				body, err := pmetricotlp.NewExportRequestFromMetrics(md).MarshalProto()
 				require.NoError(t, err)
-				charged := otlpCost(md, &cfg.OTLP, 0)
+				sent, buckets := otlpCounts(md, &cfg.OTLP)
+				charged := costOf(sent, buckets, 0)
 
 				req := newRequest()
 				defer req.release()

@@ -442,6 +442,30 @@ func TestNotCharged(t *testing.T) {
 	})
 }
 
+// TestRefusedForRateCounts: what is refused for a rate was received and is
+// discarded, in every protocol, before it is translated or after.
+func TestRefusedForRateCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSetup(t, limited(func(l *tenant.Limits) { l.IngestionRate, l.IngestionBurstSize = 1, 1 }))
+		want := 0
+		for range 5 {
+			s.send(proto.V2, floats("up", 3))
+			s.send(proto.V1, floats("up", 3))
+			_, w := s.export(otlpProtobuf, threePoints())
+			if w.Code == http.StatusTooManyRequests {
+				want += 3
+			}
+		}
+		require.NotZero(t, want)
+		received := s.counters(t, "weir_receiver_received_samples_total")["float"]
+		written := s.counters(t, "weir_receiver_written_samples_total")["float"]
+		discarded := s.counters(t, "weir_receiver_discarded_samples_total")["weir-ingestion-rate float"]
+		require.Equal(t, received, written+discarded)
+		require.Equal(t, s.counters(t, "weir_receiver_rate_refused_samples_total")["ingestion_rate"], discarded)
+		require.GreaterOrEqual(t, discarded, want)
+	})
+}
+
 // floats is a request of n samples of one series.
 func floats(name string, n int) []byte {
 	s := series{labels: pairs("__name__", name), floats: make([]proto.Float, n)}
