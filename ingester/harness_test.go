@@ -479,3 +479,9 @@ func (n *node) flush(id string) {
 func metric(name string, pairs ...string) labels.Labels {
 	return labels.FromStrings(append([]string{model.MetricNameLabel, name}, pairs...)...)
 }
+
+// find returns an open tenant, or nil. The caller does not count as its user.
+func (i *Ingester) find(id string) *tenantDB {
+	_, t := i.look(id)
+	return t
+}

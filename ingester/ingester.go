@@ -230,12 +230,6 @@ func (i *Ingester) ActiveSeries(yield func(tenant string, series int) bool) {
 	}
 }
 
-// find returns an open tenant, or nil. The caller does not count as its user.
-func (i *Ingester) find(id string) *tenantDB {
-	_, t := i.look(id)
-	return t
-}
-
 // all returns the tenants' slots.
 func (i *Ingester) all() []*slot {
 	i.mu.RLock()
