@@ -187,8 +187,8 @@ type Settings struct {
 // Storage describes the recent samples of a tenant; one that is unknown has none.
 type Storage interface {
 	// HeadStats counts the series in memory, and ranks the limit largest by metric
-	// name, by label name and by pair.
-	HeadStats(tenant string, limit int) (*tsdb.Stats, error)
+	// name, by label name and by pair. Chunks are those of the series, on disk as well.
+	HeadStats(tenant string, limit int) (stats *tsdb.Stats, chunks int64, err error)
 	// Blocks describes the blocks on disk, the oldest first.
 	Blocks(tenant string) ([]tsdb.BlockMeta, error)
 	// Replay says how many of the tenants found at start have been replayed.

@@ -60,7 +60,7 @@ func (a *API) gather(ctx context.Context, r *request, selector string, ms []*lab
 	if ls := spelledOut(ms); ls.Has(model.MetricNameLabel) {
 		f.reason, f.detail = a.Admits(r.who.Tenant, ls)
 	}
-	stats, err := a.Storage.HeadStats(r.who.Tenant, 1)
+	stats, _, err := a.Storage.HeadStats(r.who.Tenant, 1)
 	if err != nil {
 		return nil, err
 	}

@@ -112,14 +112,14 @@ func (s *dbSource) Extent(string) (mint, maxt int64, ok bool) {
 
 var _ api.Storage = (*dbSource)(nil)
 
-func (s *dbSource) HeadStats(tenantID string, limit int) (*tsdb.Stats, error) {
+func (s *dbSource) HeadStats(tenantID string, limit int) (*tsdb.Stats, int64, error) {
 	if s.err != nil {
-		return nil, s.err
+		return nil, 0, s.err
 	}
 	if db := s.dbs[tenantID]; db != nil {
-		return db.Head().Stats(model.MetricNameLabel, limit), nil
+		return db.Head().Stats(model.MetricNameLabel, limit), 11, nil
 	}
-	return &tsdb.Stats{IndexPostingStats: &index.PostingsStats{}}, nil
+	return &tsdb.Stats{IndexPostingStats: &index.PostingsStats{}}, 0, nil
 }
 
 func (s *dbSource) Blocks(tenantID string) ([]tsdb.BlockMeta, error) {

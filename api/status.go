@@ -121,7 +121,7 @@ type rank struct {
 type headStats struct {
 	NumSeries     uint64 `json:"numSeries"`
 	NumLabelPairs int    `json:"numLabelPairs"`
-	ChunkCount    int64  `json:"chunkCount"` // 0: not counted
+	ChunkCount    int64  `json:"chunkCount"`
 	MinTime       int64  `json:"minTime"`
 	MaxTime       int64  `json:"maxTime"`
 }
@@ -143,7 +143,7 @@ func (a *API) statusTSDB(_ context.Context, r *request) (answer, error) {
 	case limit > maxRanks:
 		return answer{}, badData(fmt.Errorf("limit must not exceed %d", maxRanks))
 	}
-	stats, err := a.Storage.HeadStats(r.who.Tenant, limit)
+	stats, chunks, err := a.Storage.HeadStats(r.who.Tenant, limit)
 	if err != nil {
 		return answer{}, err
 	}
@@ -152,6 +152,7 @@ func (a *API) statusTSDB(_ context.Context, r *request) (answer, error) {
 		HeadStats: headStats{
 			NumSeries:     stats.NumSeries,
 			NumLabelPairs: postings.NumLabelPairs,
+			ChunkCount:    chunks,
 			MinTime:       stats.MinTime,
 			MaxTime:       stats.MaxTime,
 		},

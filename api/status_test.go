@@ -61,13 +61,14 @@ func TestOperatorsOnly(t *testing.T) {
 
 func TestStatusOfATenant(t *testing.T) {
 	s := newServer(t)
-	series := func(tenantID string) any {
+	counts := func(tenantID string) []any {
 		w := s.do(t, "GET", "/api/v1/status/tsdb", nil, tenant.Header, tenantID)
 		require.Equal(t, http.StatusOK, w.Code, w.Body)
-		return decode(t, w.Body.String()).Data.(map[string]any)["headStats"].(map[string]any)["numSeries"]
+		head := decode(t, w.Body.String()).Data.(map[string]any)["headStats"].(map[string]any)
+		return []any{head["numSeries"], head["chunkCount"]}
 	}
-	require.Equal(t, 6.0, series(teamA))
-	require.Equal(t, 0.0, series("team-c"))
+	require.Equal(t, []any{6.0, 11.0}, counts(teamA))
+	require.Equal(t, []any{0.0, 0.0}, counts("team-c"))
 
 	require.NoError(t, s.source.dbs[teamA].Compact(t.Context()))
 	for _, path := range []string{"status/tsdb", "status/tsdb/blocks"} {

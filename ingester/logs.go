@@ -21,9 +21,13 @@ const (
 	walRepaired = "prometheus_tsdb_wal_corruptions_total"
 )
 
-// logFailures is the Registerer of one TSDB. It keeps these counters, and lets
-// the other metrics go: over thousands of tenants they would be too many.
-type logFailures struct{ wal, wbl, repairs prometheus.Metric }
+// headChunks is the name of the TSDB's gauge of chunks in memory and in its chunk
+// files, which is told nowhere else.
+const headChunks = "prometheus_tsdb_head_chunks"
+
+// logFailures is the Registerer of one TSDB. It keeps these counters and the gauge,
+// and lets the other metrics go: over thousands of tenants they would be too many.
+type logFailures struct{ wal, wbl, repairs, chunks prometheus.Metric }
 
 var (
 	errWAL = errors.New("a write to the write-ahead log failed before")
@@ -40,6 +44,15 @@ func (l *logFailures) err() error {
 		return errWBL
 	}
 	return nil
+}
+
+// headChunks is how many chunks the head has.
+func (l *logFailures) headChunks() int64 {
+	var v dto.Metric
+	if l.chunks == nil || l.chunks.Write(&v) != nil {
+		return 0
+	}
+	return int64(v.GetGauge().GetValue())
 }
 
 // repaired reports whether a log had to be repaired when the TSDB was opened.
@@ -66,6 +79,8 @@ func (l *logFailures) Register(c prometheus.Collector) error {
 			keep = &l.wbl
 		case strings.Contains(s, `"`+walRepaired+`"`):
 			keep = &l.repairs
+		case strings.Contains(s, `"`+headChunks+`"`):
+			keep = &l.chunks
 		}
 	}
 	if keep != nil {

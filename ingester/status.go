@@ -8,16 +8,16 @@ import (
 
 // HeadStats implements api.Storage. The TSDB remembers rankings for half a
 // minute.
-func (i *Ingester) HeadStats(tenantID string, limit int) (*tsdb.Stats, error) {
+func (i *Ingester) HeadStats(tenantID string, limit int) (stats *tsdb.Stats, chunks int64, err error) {
 	t, err := i.reading(tenantID)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if t == nil {
-		return &tsdb.Stats{IndexPostingStats: &index.PostingsStats{}}, nil
+		return &tsdb.Stats{IndexPostingStats: &index.PostingsStats{}}, 0, nil
 	}
 	defer t.leave()
-	return t.db.Head().Stats(model.MetricNameLabel, limit), nil
+	return t.db.Head().Stats(model.MetricNameLabel, limit), t.logs.headChunks(), nil
 }
 
 // Blocks implements api.Storage.

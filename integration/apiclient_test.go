@@ -235,6 +235,7 @@ func statusCases() map[string]clientCase {
 			got, err := c.TSDB(ctx, v1.WithLimit(5))
 			if err == nil {
 				require.Equal(t, 2, got.HeadStats.NumSeries)
+				require.Positive(t, got.HeadStats.ChunkCount)
 				require.Contains(t, got.SeriesCountByMetricName, v1.Stat{Name: "ac_total", Value: 1})
 			}
 			return err
