@@ -206,6 +206,7 @@ type API struct {
 	metrics *metrics
 
 	remoteReads *gate
+	days        *gate
 }
 
 // New checks and wires; it starts nothing. Call it once for a Registry.
@@ -238,5 +239,6 @@ func New(cfg Config, deps Deps) *API {
 		metrics: newMetrics(deps.Registry),
 
 		remoteReads: newGate(cfg.MaxConcurrent),
+		days:        newGate(daysAtOnce),
 	}
 }

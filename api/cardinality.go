@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -22,6 +23,11 @@ type SeriesReports interface {
 	SeriesReport(ctx context.Context, tenant string, q cardinality.Query) (*cardinality.Report, error)
 	// ListActiveSeries returns the labels of those that match, limit at most.
 	ListActiveSeries(ctx context.Context, tenant string, ms []*labels.Matcher, limit int) ([]labels.Labels, error)
+	// DayReport says what the series consist of that match and have a sample on the
+	// day of a time, in UTC.
+	DayReport(ctx context.Context, tenant string, day time.Time, q cardinality.Query) (*cardinality.Day, error)
+	// ListDaySeries returns the labels of those, limit at most.
+	ListDaySeries(ctx context.Context, tenant string, day time.Time, ms []*labels.Matcher, limit int) ([]labels.Labels, error)
 	// Quarantines returns the explosions of the tenant's metrics.
 	Quarantines(tenant string) ([]cardinality.Event, error)
 	// ReleaseQuarantine ends one; it is false when there is none.
@@ -32,6 +38,9 @@ const (
 	// defaultEntries is what Mimir lists by default, maxEntries at most.
 	defaultEntries = 20
 	maxEntries     = 500
+
+	// daysAtOnce is how many days are counted at once: each keeps a processor busy.
+	daysAtOnce = 2
 )
 
 // cardinalityQuery reads the parameters that the views have in common: selector
@@ -57,14 +66,33 @@ func (a *API) selector(r *request) ([]*labels.Matcher, error) {
 	return ms, nil
 }
 
+// date reads the day that a view is about. It is zero if that is now.
+func (r *request) date() (time.Time, error) {
+	text := r.FormValue("date")
+	if text == "" {
+		return time.Time{}, nil
+	}
+	day, err := time.Parse(time.DateOnly, text)
+	switch {
+	case err != nil || day.Year() < 1970:
+		return day, badParam("date", fmt.Errorf("%.32q is no day such as 2026-01-31, in UTC", text))
+	case day.After(time.Now()):
+		return day, badParam("date", fmt.Errorf("%s is in the future", text))
+	}
+	return day, nil
+}
+
+// viewFunc makes a view of now, or of a day when that is not zero.
+type viewFunc func(ctx context.Context, r *request, day time.Time) (any, error)
+
 // cardinalityView makes a handler of f. The answer is not wrapped, as that of the
 // endpoints of Mimir that have the same paths. It counts all of the tenant.
-func (a *API) cardinalityView(f func(ctx context.Context, r *request) (any, error)) http.HandlerFunc {
+func (a *API) cardinalityView(f viewFunc) http.HandlerFunc {
 	return a.serve(func(ctx context.Context, w http.ResponseWriter, r *request) error {
 		if err := r.view.Whole(); err != nil {
 			return err
 		}
-		view, err := f(ctx, r)
+		view, err := a.viewed(ctx, r, f)
 		if err != nil {
 			return err
 		}
@@ -72,6 +100,21 @@ func (a *API) cardinalityView(f func(ctx context.Context, r *request) (any, erro
 		_ = json.NewEncoder(w).Encode(view) // an error is a client that went away
 		return nil
 	})
+}
+
+// viewed calls f, in one of few places if it is about a day.
+func (a *API) viewed(ctx context.Context, r *request, f viewFunc) (any, error) {
+	day, err := r.date()
+	if err != nil {
+		return nil, err
+	}
+	if !day.IsZero() {
+		if _, err := a.days.Insert(ctx, ""); err != nil {
+			return nil, err
+		}
+		defer a.days.Delete(0)
+	}
+	return f(ctx, r, day)
 }
 
 func (a *API) cardinalityRoutes() []route {
@@ -84,12 +127,31 @@ func (a *API) cardinalityRoutes() []route {
 	}
 }
 
-func (a *API) cardinality(ctx context.Context, r *request) (any, error) {
+func (a *API) cardinality(ctx context.Context, r *request, day time.Time) (any, error) {
 	q, err := a.cardinalityQuery(r)
 	if err != nil {
 		return nil, err
 	}
-	return a.Series.SeriesReport(ctx, r.who.Tenant, q)
+	if day.IsZero() {
+		return a.Series.SeriesReport(ctx, r.who.Tenant, q)
+	}
+	return a.Series.DayReport(ctx, r.who.Tenant, day, q)
+}
+
+// survey is what the reports of now and of a day have in common.
+func (a *API) survey(ctx context.Context, r *request, day time.Time, q cardinality.Query) (cardinality.Survey, error) {
+	if day.IsZero() {
+		report, err := a.Series.SeriesReport(ctx, r.who.Tenant, q)
+		if err != nil {
+			return cardinality.Survey{}, err
+		}
+		return report.Survey, nil
+	}
+	report, err := a.Series.DayReport(ctx, r.who.Tenant, day, q)
+	if err != nil {
+		return cardinality.Survey{}, err
+	}
+	return report.Survey, nil
 }
 
 type labelNamesView struct {
@@ -103,12 +165,12 @@ type nameCount struct {
 	Values int    `json:"label_values_count"`
 }
 
-func (a *API) labelNamesCardinality(ctx context.Context, r *request) (any, error) {
+func (a *API) labelNamesCardinality(ctx context.Context, r *request, day time.Time) (any, error) {
 	q, err := a.cardinalityQuery(r)
 	if err != nil {
 		return nil, err
 	}
-	report, err := a.Series.SeriesReport(ctx, r.who.Tenant, q)
+	report, err := a.survey(ctx, r, day, q)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +198,7 @@ type valueCount struct {
 	Series int    `json:"series_count"`
 }
 
-func (a *API) labelValuesCardinality(ctx context.Context, r *request) (any, error) {
+func (a *API) labelValuesCardinality(ctx context.Context, r *request, day time.Time) (any, error) {
 	q, err := a.cardinalityQuery(r)
 	if err != nil {
 		return nil, err
@@ -144,7 +206,7 @@ func (a *API) labelValuesCardinality(ctx context.Context, r *request) (any, erro
 	if q.Names = r.Form["label_names[]"]; len(q.Names) == 0 {
 		return nil, badParam("label_names[]", errors.New("is missing"))
 	}
-	report, err := a.Series.SeriesReport(ctx, r.who.Tenant, q)
+	report, err := a.survey(ctx, r, day, q)
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +221,7 @@ func (a *API) labelValuesCardinality(ctx context.Context, r *request) (any, erro
 	return view, nil
 }
 
-func (a *API) activeSeries(ctx context.Context, r *request) (any, error) {
+func (a *API) activeSeries(ctx context.Context, r *request, day time.Time) (any, error) {
 	ms, err := a.selector(r)
 	if err != nil {
 		return nil, err
@@ -167,7 +229,12 @@ func (a *API) activeSeries(ctx context.Context, r *request) (any, error) {
 	if ms == nil {
 		return nil, badParam("selector", errors.New("is missing"))
 	}
-	list, err := a.Series.ListActiveSeries(ctx, r.who.Tenant, ms, a.cfg.MaxResults)
+	var list []labels.Labels
+	if day.IsZero() {
+		list, err = a.Series.ListActiveSeries(ctx, r.who.Tenant, ms, a.cfg.MaxResults)
+	} else {
+		list, err = a.Series.ListDaySeries(ctx, r.who.Tenant, day, ms, a.cfg.MaxResults)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +246,7 @@ func (a *API) activeSeries(ctx context.Context, r *request) (any, error) {
 	}{list}, nil
 }
 
-func (a *API) quarantines(_ context.Context, r *request) (any, error) {
+func (a *API) quarantines(_ context.Context, r *request, _ time.Time) (any, error) {
 	list, err := a.Series.Quarantines(r.who.Tenant)
 	return struct {
 		Quarantines []cardinality.Event `json:"quarantines"`

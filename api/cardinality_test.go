@@ -3,7 +3,9 @@ package api_test
 import (
 	"context"
 	"net/http"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
@@ -17,14 +19,33 @@ type reports struct {
 	tenant string
 	query  cardinality.Query
 	limit  int
+	day    time.Time
 }
 
 func (r *reports) SeriesReport(_ context.Context, tenantID string, q cardinality.Query) (*cardinality.Report, error) {
 	r.tenant, r.query = tenantID, q
 	return &cardinality.Report{
-		Series: 7, Names: 2, Values: 5,
-		Labels: []cardinality.LabelCount{{Name: "job", Values: 3, Series: 6, Top: []cardinality.PairCount{{Name: "job", Value: "a", Series: 4}}}},
+		Survey: cardinality.Survey{
+			Series: 7, Names: 2, Values: 5,
+			Labels: []cardinality.LabelCount{{Name: "job", Values: 3, Series: 6, Top: []cardinality.PairCount{{Name: "job", Value: "a", Series: 4}}}},
+		},
 	}, nil
+}
+
+func (r *reports) DayReport(_ context.Context, tenantID string, day time.Time, q cardinality.Query) (*cardinality.Day, error) {
+	r.tenant, r.query, r.day = tenantID, q, day
+	return &cardinality.Day{
+		Date: day.Format(time.DateOnly), Change: cardinality.Change{Created: 3, Gone: 1, Growth: 2},
+		Survey: cardinality.Survey{
+			Series: 9, Names: 1, Values: 4,
+			Labels: []cardinality.LabelCount{{Name: "pod", Values: 4, Series: 9, Top: []cardinality.PairCount{{Name: "pod", Value: "x", Series: 2}}}},
+		},
+	}, nil
+}
+
+func (r *reports) ListDaySeries(_ context.Context, tenantID string, day time.Time, ms []*labels.Matcher, limit int) ([]labels.Labels, error) {
+	r.tenant, r.query.Matchers, r.day = tenantID, ms, day
+	return []labels.Labels{labels.FromStrings("__name__", "up", "pod", "x")}, nil
 }
 
 func (r *reports) ListActiveSeries(_ context.Context, tenantID string, ms []*labels.Matcher, limit int) ([]labels.Labels, error) {
@@ -57,12 +78,21 @@ func TestCardinality(t *testing.T) {
 		{"values", `/label_values?label_names[]=job&selector={job="a"}`, 200,
 			`{"series_count_total":7,"labels":[{"label_name":"job","label_values_count":3,"series_count":6,"cardinality":[{"label_value":"a","series_count":4}]}]}`, 20, `job="a"`},
 		{"active", `/active_series?selector=up`, 200, `{"data":[{"__name__":"up","job":"a"}]}`, 0, `__name__="up"`},
+		{"all of a day", "?date=2024-02-29&limit=7", 200, `{"date":"2024-02-29","activeSeries":9,`, 7, ""},
+		{"growth of a day", "?date=2024-02-29", 200, `"created":3,"gone":1,"growth":2`, 20, ""},
+		{"names of a day", "/label_names?date=2024-02-29", 200, `{"label_values_count_total":4,"label_names_count":1,"cardinality":[{"label_name":"pod","label_values_count":4}]}`, 20, ""},
+		{"values of a day", `/label_values?date=2024-02-29&label_names[]=pod`, 200,
+			`{"series_count_total":9,"labels":[{"label_name":"pod","label_values_count":4,"series_count":9,"cardinality":[{"label_value":"x","series_count":2}]}]}`, 20, ""},
+		{"series of a day", `/active_series?date=2024-02-29&selector=up`, 200, `{"data":[{"__name__":"up","pod":"x"}]}`, 0, `__name__="up"`},
 		{"quarantine", "/quarantine", 200, `"metric":"orders","labels":["request_id"]`, 0, ""},
 		{"values of nothing", "/label_values", 400, "label_names[]", 0, ""},
 		{"active series of nothing", "/active_series", 400, "selector", 0, ""},
 		{"too many", "?limit=501", 400, "from 1 to 500", 0, ""},
 		{"none", "?limit=0", 400, "from 1 to 500", 0, ""},
 		{"no selector", "?selector=%7B", 400, "selector", 0, ""},
+		{"no day", "?date=2026-02-29", 400, `invalid parameter \"date\": \"2026-02-29\" is no day`, 0, ""},
+		{"a time", "/label_names?date=1700000000", 400, "is no day such as 2026-01-31", 0, ""},
+		{"a day to come", "/active_series?selector=up&date=9999-12-31", 400, "is in the future", 0, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			*r = reports{}
@@ -78,6 +108,7 @@ func TestCardinality(t *testing.T) {
 			}
 			require.Equal(t, teamA, r.tenant)
 			require.Equal(t, c.limit, r.query.Limit)
+			require.Equal(t, strings.Contains(c.path, "date="), r.day.Equal(time.Date(2024, 2, 29, 0, 0, 0, 0, time.UTC)))
 			if c.selector != "" {
 				require.Equal(t, c.selector, r.query.Matchers[0].String())
 			}

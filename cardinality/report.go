@@ -16,34 +16,64 @@ type Query struct {
 }
 
 // Report says what the active series of a tenant consist of. Rankings begin with
-// the most series.
+// the most series. Changes are of this hour and the one before, and of series that
+// are in memory still.
 type Report struct {
-	Series    int           `json:"activeSeries"`
+	Survey
 	Limit     int           `json:"activeSeriesLimit"` // 0: none
-	Names     int           `json:"labelNames"`
-	Values    int           `json:"labelValues"` // of all label names together
 	Metrics   []MetricCount `json:"metrics"`
-	Labels    []LabelCount  `json:"labels"` // by values
-	Pairs     []PairCount   `json:"labelPairs"`
 	LabelSets []SetCount    `json:"labelSets"`
 }
 
-// LabelCount is what is counted of one label. Churn is of this hour and the one
-// before, and of series that are in memory still.
-type LabelCount struct {
-	Name    string      `json:"name"`
-	Values  int         `json:"values"`
-	Series  int         `json:"series"` // that have it
-	Created int         `json:"created"`
-	Gone    int         `json:"gone"`
-	Top     []PairCount `json:"-"` // its values, if they were asked for
+// Day says what the series consist of that have a sample on one day. Changes are
+// those since the day before.
+type Day struct {
+	Date string `json:"date"` // in UTC
+	Survey
+	Change
+	Metrics []DayCount `json:"metrics"`
 }
 
-// PairCount is the active series of one value of a label.
+// Survey says of which labels series consist.
+type Survey struct {
+	Series int          `json:"activeSeries"`
+	Names  int          `json:"labelNames"`
+	Values int          `json:"labelValues"` // of all label names together
+	Labels []LabelCount `json:"labels"`      // by values
+	Pairs  []PairCount  `json:"labelPairs"`
+}
+
+// Change says what became of series since a time before.
+type Change struct {
+	Created    int `json:"created"`
+	Gone       int `json:"gone"`
+	Growth     int `json:"growth"`     // Created without Gone
+	ShortLived int `json:"shortLived"` // of those created, those that ended soon
+}
+
+// LabelCount is what is counted of one label.
+type LabelCount struct {
+	Name         string `json:"name"`
+	Values       int    `json:"values"`
+	ValuesGrowth int    `json:"valuesGrowth"`
+	Series       int    `json:"series"` // that have it
+	Change
+	Top []PairCount `json:"-"` // its values, if they were asked for
+}
+
+// PairCount is the series of one value of a label.
 type PairCount struct {
 	Name   string `json:"name"`
 	Value  string `json:"value"`
 	Series int    `json:"series"`
+	Change
+}
+
+// DayCount is the series of one metric on a day.
+type DayCount struct {
+	Name   string `json:"name"`
+	Series int    `json:"activeSeries"`
+	Change
 }
 
 // SetCount is the active series of a label set.

@@ -1,12 +1,10 @@
 package ingester
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"time"
 
-	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
@@ -30,7 +28,12 @@ func (b bitmap) has(ref storage.SeriesRef) bool {
 }
 
 // census are the references of a tenant's series by what became of them.
-type census struct{ active, created, gone bitmap }
+type census struct {
+	active  bitmap
+	created bitmap // lately, whether they are active still or not
+	gone    bitmap // lately
+	brief   bitmap // created, and soon gone
+}
 
 // census lists the series in the head that are active, that are new since the last
 // hour began, and that stopped since then.
@@ -56,16 +59,26 @@ func (t *seriesTable) census(now time.Time) (c census) {
 	for _, s := range t.restored.left() {
 		c.active.set(s.ref)
 	}
+	c.brief = c.created.and(c.gone)
 	return c
 }
+
+// of leaves only some series.
+func (c census) of(some bitmap) census {
+	return census{c.active.and(some), c.created.and(some), c.gone.and(some), c.brief.and(some)}
+}
+
+// empty reports whether there are no series.
+func (c census) empty() bool { return len(c.active)+len(c.created)+len(c.gone) == 0 }
 
 // SeriesReport says what the active series of a tenant consist of. It walks the
 // postings of the head, for one caller at a time.
 func (i *Ingester) SeriesReport(ctx context.Context, tenantID string, q cardinality.Query) (*cardinality.Report, error) {
-	r := &cardinality.Report{Metrics: []cardinality.MetricCount{}, Labels: []cardinality.LabelCount{}, Pairs: []cardinality.PairCount{}, LabelSets: []cardinality.SetCount{}}
-	err := i.explore(ctx, tenantID, q.Matchers, func(ix tsdb.IndexReader, t *tenantDB, c census) error {
+	r := &cardinality.Report{Survey: emptySurvey(), Metrics: []cardinality.MetricCount{}, LabelSets: []cardinality.SetCount{}}
+	err := i.explore(ctx, tenantID, q.Matchers, func(ix tsdb.IndexReader, t *tenantDB, c census) (err error) {
 		t.series.count(time.Now(), func(a *cardinality.Active) { a.Describe(r, q.Limit) })
-		return survey(ctx, ix, c, q, r)
+		r.Survey, _, err = survey(ctx, []source{{ix, c}}, q)
+		return err
 	})
 	return r, err
 }
@@ -103,86 +116,18 @@ func (i *Ingester) explore(ctx context.Context, tenantID string, ms []*labels.Ma
 		if p.Err() != nil {
 			return p.Err()
 		}
-		c = census{c.active.and(matching), c.created.and(matching), c.gone.and(matching)}
+		c = c.of(matching)
 	}
 	return f(ix, t, c)
 }
 
+// and returns what is in both.
 func (b bitmap) and(other bitmap) bitmap {
-	b = b[:min(len(b), len(other))]
-	for i := range b {
-		b[i] &= other[i]
+	out := make(bitmap, min(len(b), len(other)))
+	for i := range out {
+		out[i] = b[i] & other[i]
 	}
-	return b
-}
-
-// survey counts the series of each label, and of each of its values.
-func survey(ctx context.Context, ix tsdb.IndexReader, c census, q cardinality.Query, r *cardinality.Report) error {
-	names, err := ix.LabelNames(ctx)
-	if err != nil {
-		return err
-	}
-	byValues := cardinality.NewTop(q.Limit, func(a, b cardinality.LabelCount) int {
-		return cmp.Or(cmp.Compare(b.Values, a.Values), cmp.Compare(a.Name, b.Name))
-	})
-	bySeries := func() *cardinality.Top[cardinality.PairCount] {
-		return cardinality.NewTop(q.Limit, func(a, b cardinality.PairCount) int {
-			return cmp.Or(cmp.Compare(b.Series, a.Series), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Value, b.Value))
-		})
-	}
-	pairs := bySeries()
-	for _, name := range names {
-		values, err := ix.LabelValues(ctx, name, nil)
-		if err != nil {
-			return err
-		}
-		l := cardinality.LabelCount{Name: name}
-		top := bySeries()
-		for _, v := range values {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			p, err := ix.Postings(ctx, name, v)
-			if err != nil {
-				return err
-			}
-			active := 0
-			for p.Next() {
-				ref := p.At()
-				if c.active.has(ref) {
-					active++
-				}
-				if c.created.has(ref) {
-					l.Created++
-				}
-				if c.gone.has(ref) {
-					l.Gone++
-				}
-			}
-			if active > 0 {
-				l.Values++
-				l.Series += active
-				top.Add(cardinality.PairCount{Name: name, Value: v, Series: active})
-			}
-		}
-		if name == model.MetricNameLabel {
-			r.Series = l.Series // every series has one
-		}
-		if l.Values == 0 && l.Gone == 0 {
-			continue
-		}
-		r.Names++
-		r.Values += l.Values
-		l.Top = top.All()
-		for _, p := range l.Top {
-			pairs.Add(p)
-		}
-		if len(q.Names) == 0 || slices.Contains(q.Names, name) {
-			byValues.Add(l)
-		}
-	}
-	r.Labels, r.Pairs = byValues.All(), pairs.All()
-	return nil
+	return out
 }
 
 // ListActiveSeries returns the labels of the active series that match, limit at

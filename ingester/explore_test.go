@@ -36,10 +36,12 @@ func TestSeriesReport(t *testing.T) {
 	require.Equal(t, []cardinality.MetricCount{
 		{Name: "m0", Active: 20, Churn: [2]cardinality.Churn{{Created: 20}}}, {Name: "m1", Active: 20, Churn: [2]cardinality.Churn{{Created: 20}}},
 	}, r.Metrics)
-	require.Equal(t, []cardinality.PairCount{{Name: "odd", Value: "0", Series: 30}, {Name: "odd", Value: "1", Series: 30}}, r.Pairs)
+	fresh := cardinality.Change{Created: 30, Growth: 30}
+	require.Equal(t, []cardinality.PairCount{{Name: "odd", Value: "0", Series: 30, Change: fresh}, {Name: "odd", Value: "1", Series: 30, Change: fresh}}, r.Pairs)
 	require.Equal(t, []cardinality.SetCount{{Name: "even", Match: `{odd="0"}`, Series: 30, Limit: 50}}, r.LabelSets)
 	require.Equal(t, "pod", r.Labels[0].Name)
-	require.Equal(t, []int{20, 60, 60, 0}, []int{r.Labels[0].Values, r.Labels[0].Series, r.Labels[0].Created, r.Labels[0].Gone})
+	require.Equal(t, []int{20, 20, 60}, []int{r.Labels[0].Values, r.Labels[0].ValuesGrowth, r.Labels[0].Series})
+	require.Equal(t, cardinality.Change{Created: 60, Growth: 60}, r.Labels[0].Change)
 
 	ms := []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "odd", "1")}
 	r, err = n.SeriesReport(t.Context(), team, cardinality.Query{Limit: 10, Matchers: ms, Names: []string{"pod"}})
@@ -47,7 +49,7 @@ func TestSeriesReport(t *testing.T) {
 	require.Equal(t, 30, r.Series)
 	require.Len(t, r.Labels, 1)
 	require.Len(t, r.Labels[0].Top, 10)
-	require.Equal(t, cardinality.PairCount{Name: "pod", Value: "p1", Series: 3}, r.Labels[0].Top[0])
+	require.Equal(t, cardinality.PairCount{Name: "pod", Value: "p1", Series: 3, Change: cardinality.Change{Created: 3, Growth: 3}}, r.Labels[0].Top[0])
 
 	list, err := n.ListActiveSeries(t.Context(), team, ms, 7)
 	require.NoError(t, err)
@@ -62,7 +64,8 @@ func TestSeriesReport(t *testing.T) {
 	require.Zero(t, r.Series)
 	require.Len(t, r.Labels, 3)
 	for _, l := range r.Labels {
-		require.Equal(t, []int{0, 60}, []int{l.Values, l.Gone}, l.Name)
+		require.Zero(t, l.Values)
+		require.Equal(t, cardinality.Change{Created: 60, Gone: 60, ShortLived: 60}, l.Change, l.Name)
 	}
 
 	r, err = n.SeriesReport(t.Context(), "nobody", cardinality.Query{Limit: 5})

@@ -6,7 +6,8 @@
 //	exemplars.go exemplars of series
 //	series.go    the table of identities
 //	active.go    which of its series are active, and whether new ones are taken;
-//	             explore.go tells people what they consist of
+//	             explore.go tells people what they consist of, and days.go those of
+//	             a past day from the sections.go of its time; survey.go counts both
 //	slot.go      a tenant's place: closed, open, failed, removed; opening and healing it
 //	retire.go    closing unused tenants, removing those of which nothing is left
 //	tenantdb.go  one tenant's opened TSDB: open, limits, close
@@ -150,6 +151,7 @@ type Ingester struct {
 	slots    map[string]*slot // guarded by mu
 
 	exploring *semaphore.Weighted // held by who walks all series of a tenant
+	days      dayReports
 }
 
 // lockFile has a name that no tenant can have.
