@@ -73,10 +73,10 @@ var askings = map[string]asking{
 	"/api/v1/senders":            {ask: page, whole: true},
 	"/api/v1/explain":            {ask: form("match"), tells: true, whole: true},
 
-	"/api/v1/cardinality":               {ask: form("selector?", "limit"), tells: true, whole: true},
-	"/api/v1/cardinality/label_names":   {ask: form("selector?", "limit"), tells: true, whole: true},
-	"/api/v1/cardinality/label_values":  {ask: form("selector?", "names", "limit"), tells: true, whole: true},
-	"/api/v1/cardinality/active_series": {ask: form("selector", "limit"), tells: true, whole: true},
+	"/api/v1/cardinality":               {ask: form("selector?", "date", "limit"), tells: true, whole: true},
+	"/api/v1/cardinality/label_names":   {ask: form("selector?", "date", "limit"), tells: true, whole: true},
+	"/api/v1/cardinality/label_values":  {ask: form("selector?", "names", "date", "limit"), tells: true, whole: true},
+	"/api/v1/cardinality/active_series": {ask: form("selector", "date", "limit"), tells: true, whole: true},
 	"/api/v1/cardinality/quarantine":    {ask: page, whole: true},
 
 	"/api/v1/label/{name}/values": {tells: true, ask: func(i *isolation, pattern string) request {
@@ -183,6 +183,8 @@ func (i *isolation) param(name string, values url.Values, r *request) {
 	case "names":
 		o := i.any()
 		values["label_names[]"] = pick(i, []string{"__name__"}, []string{"team", "job"}, []string{o.label})
+	case "date": // now, or the day of it
+		values.Set("date", pick(i, "", i.now.UTC().Format(time.DateOnly)))
 	case "time":
 		values.Set("time", seconds(0))
 	case "range":
