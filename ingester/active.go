@@ -66,7 +66,7 @@ func (t *seriesTable) admit(id proto.Hash, ls labels.Labels, w *write, head stor
 		t.add(id, *s, w.minute)
 		return cardinality.Verdict{}
 	}
-	class, v := t.active.Admit(id, ls, w.f.Sender, func() bool { return refOf(head, ls) != 0 })
+	class, v := t.active.Admit(id, ls, w.f.Sender, func() bool { return t.replayed && refOf(head, ls) != 0 })
 	if v.Reason == proto.OK {
 		t.add(id, restoredSeries{class: class}, w.minute)
 	}
@@ -287,11 +287,11 @@ func (r *restored) left() []restoredSeries {
 // after a start. Without a limit the count is right again as soon as everybody has
 // sent once.
 func (t *tenantDB) restoreActive(lim *tenant.Limits) error {
-	limits := activeLimits(lim)
-	t.series.begin(limits)
+	limits, head := activeLimits(lim), t.db.Head()
+	t.series.begin(limits, head.NumSeries() > 0)
 	limited := lim.MaxActiveSeries > 0 || lim.MaxSeriesPerMetric > 0 ||
 		slices.ContainsFunc(lim.LabelSets, func(s tenant.LabelSet) bool { return s.MaxActiveSeries > 0 })
-	if head := t.db.Head(); limited && head.NumSeries() > 0 {
+	if limited && t.series.replayed {
 		return t.series.restore(head, head.MaxTime()-(idleMinutes*time.Minute).Milliseconds())
 	}
 	return nil

@@ -24,6 +24,7 @@ type seriesTable struct {
 	opened   time.Time           // when minutes begin
 	active   *cardinality.Active // guarded by mu
 	restored restored            // guarded by mu
+	replayed bool                // the head had series when the table began
 	expired  int32               // the minute in which series were counted out last; guarded by mu
 	hours    [2]uint32           // the series before which were there when this hour began, and the one before; guarded by mu
 }
@@ -44,9 +45,10 @@ type entry struct {
 
 func (t *seriesTable) at(i uint32) *entry { return &t.pages[i/seriesPage][i%seriesPage] }
 
-// begin makes an empty table of counts under limits.
-func (t *seriesTable) begin(limits cardinality.Limits) {
-	t.opened = time.Now()
+// begin makes an empty table of counts under limits, for a head that has series
+// already or not.
+func (t *seriesTable) begin(limits cardinality.Limits, replayed bool) {
+	t.opened, t.replayed = time.Now(), replayed
 	t.expired = t.minuteOf(t.opened)
 	t.active = cardinality.NewActive(limits, int(t.expired))
 	t.hours = [2]uint32{math.MaxUint32, math.MaxUint32} // in the first hour all may be new here, and none new
