@@ -73,21 +73,18 @@ func (s *suspect) add(ls labels.Labels, sender string) {
 		s.examples = append(s.examples, example(ls))
 	}
 	var sum uint64
+	next := 0
 	s.hashes = slices.Grow(s.hashes[:0], len(s.labels))[:len(s.labels)]
 	clear(s.hashes)
 	ls.Range(func(l labels.Label) {
+		if l.Name == model.MetricNameLabel {
+			return // all have the same
+		}
 		h := xxh3.HashStringSeed(l.Value, xxh3.HashString(l.Name)) | 1
 		sum += h
-		if l.Name == model.MetricNameLabel {
-			return
-		}
-		i := slices.IndexFunc(s.labels, func(x suspectLabel) bool { return x.name == l.Name })
-		switch {
-		case i >= 0:
+		if i := s.label(l.Name, next); i >= 0 {
 			s.hashes[i] = h
-		case len(s.labels) < maxSuspectLabels:
-			s.labels = append(s.labels, suspectLabel{name: l.Name})
-			s.hashes = append(s.hashes, h)
+			next = i + 1
 		}
 	})
 	for i := range s.labels {
@@ -104,6 +101,26 @@ func (s *suspect) add(ls labels.Labels, sender string) {
 		p := &s.pairs[i]
 		p.without.add(sum - s.hashes[p.a] - s.hashes[p.b])
 	}
+}
+
+// label returns the index of a label in s.labels and s.hashes, where it is added if
+// there is room; else -1. next is where it is mostly: the labels of most series of a
+// metric have the same names.
+func (s *suspect) label(name string, next int) int {
+	if next < len(s.labels) && s.labels[next].name == name {
+		return next
+	}
+	for i := range s.labels {
+		if s.labels[i].name == name {
+			return i
+		}
+	}
+	if len(s.labels) == maxSuspectLabels {
+		return -1
+	}
+	s.labels = append(s.labels, suspectLabel{name: name})
+	s.hashes = append(s.hashes, 0)
+	return len(s.labels) - 1
 }
 
 // example is a series as a selector, or the beginning of one.
