@@ -38,11 +38,12 @@ func TestGeneratorIsTaken(t *testing.T) {
 	}
 }
 
-// TestBenchmarkRuns keeps make bench from rotting: one small run of weir alone.
+// TestBenchmarkRuns keeps make bench from rotting: one small run of weir alone, with
+// and without guards.
 func TestBenchmarkRuns(t *testing.T) {
 	var out strings.Builder
 	cfg := bench.Config{
-		Servers:     []server.Kind{server.Weir()},
+		Servers:     []server.Kind{server.Weir(), bench.Guarded()},
 		Repeats:     1,
 		BinDir:      t.TempDir(),
 		WorkDir:     t.TempDir(),
@@ -54,7 +55,7 @@ func TestBenchmarkRuns(t *testing.T) {
 	}
 	all, err := bench.Run(t.Context(), cfg, &out)
 	require.NoError(t, err, out.String())
-	require.Len(t, all, len(cfg.Scenarios))
+	require.Len(t, all, 2*len(cfg.Scenarios))
 	for _, m := range all {
 		require.Equal(t, int64(10_000), m.Samples)
 		require.Positive(t, m.PeakBytes)

@@ -2,6 +2,7 @@
 // same machine, and holds weir to its budget.
 //
 //	scenario.go  the loads
+//	guarded.go   weir with a token, limits, rules and detectors
 //	measure.go   one server, one load: CPU time, peak memory, latency
 //	budget.go    what weir may cost, line by line
 //	report.go    the table and the JSON file
@@ -45,9 +46,12 @@ func Run(ctx context.Context, cfg Config, progress io.Writer) ([]Measurement, er
 	if err != nil {
 		return nil, err
 	}
-	binaries := map[string]string{}
+	binaries := map[string]string{} // by package: weir is there twice
 	for _, k := range cfg.Servers {
-		if binaries[k.Name], err = server.Ensure(ctx, k, root, cfg.BinDir, progress); err != nil {
+		if binaries[k.Package] != "" {
+			continue
+		}
+		if binaries[k.Package], err = server.Ensure(ctx, k, root, cfg.BinDir, progress); err != nil {
 			return nil, err
 		}
 	}
@@ -58,7 +62,7 @@ func Run(ctx context.Context, cfg Config, progress io.Writer) ([]Measurement, er
 				if !s.suits(k) {
 					continue
 				}
-				m, err := measure(ctx, cfg, k, binaries[k.Name], s)
+				m, err := measure(ctx, cfg, k, binaries[k.Package], s)
 				if err != nil {
 					return all, fmt.Errorf("%s on %s, repeat %d: %w", s.Name, k.Name, repeat+1, err)
 				}

@@ -17,6 +17,7 @@ func TestBudget(t *testing.T) {
 		at(SteadyV1, "weir", 0.9), at(SteadyV1, "prometheus", 5), at(SteadyV1, "victoria-metrics", 1),
 		at(SteadyV1, "weir", 0.4), at(SteadyV1, "prometheus", 6), at(SteadyV1, "victoria-metrics", 1),
 		at(SteadyV2, "weir", 0.4),
+		at(SteadyV1, "weir-guarded", 0.55), at(SteadyV2, "weir-guarded", 0.43),
 	}
 	lines := Budget(all)
 	byText := func(prefix string) Line {
@@ -39,6 +40,10 @@ func TestBudget(t *testing.T) {
 
 	require.False(t, byText("RW 2.0: CPU per sample, to Prometheus").Measured)
 	require.True(t, byText("RW 2.0: CPU per sample, to our").Holds)
+	l = byText("RW 1.0: CPU per sample with")
+	require.InDelta(t, 1.1, l.Value, 1e-9)
+	require.False(t, l.Holds)
+	require.True(t, byText("RW 2.0: CPU per sample with").Holds)
 	l = byText("RW 1.0: longest")
 	require.InDelta(t, 100, l.Value, 1e-9, "the first round creates series and is not steady")
 	require.True(t, l.Holds)

@@ -33,11 +33,16 @@ func Budget(all []Measurement) []Line {
 	absolute := func(text, scenario, unit string, f metric, limit float64) Line {
 		return limited(text, unit, limit, median(all, scenario, "weir", f))
 	}
+	guarded := func(text, scenario string) Line {
+		return limited(text, "×", 1.08, quotient(all, scenario, "weir-guarded", scenario, "weir", cpuPerMillion))
+	}
 	return []Line{
 		ratio("RW 1.0: CPU per sample, to VictoriaMetrics", SteadyV1, "victoria-metrics", cpuPerMillion, 0.45),
 		ratio("RW 1.0: CPU per sample, to Prometheus", SteadyV1, "prometheus", cpuPerMillion, 0.12),
 		ratio("RW 2.0: CPU per sample, to Prometheus", SteadyV2, "prometheus", cpuPerMillion, 0.28),
 		limited("RW 2.0: CPU per sample, to our RW 1.0", "×", 1, quotient(all, SteadyV2, "weir", SteadyV1, "weir", cpuPerMillion)),
+		guarded("RW 1.0: CPU per sample with credential, limits and rules, to without", SteadyV1),
+		guarded("RW 2.0: CPU per sample with credential, limits and rules, to without", SteadyV2),
 		ratio("RW 1.0: p99 of a request, to VictoriaMetrics", SteadyV1, "victoria-metrics", p99ms, 1),
 		absolute("RW 1.0: longest request", SteadyV1, "ms", longestMS, 300),
 		absolute("RW 2.0: longest request", SteadyV2, "ms", longestMS, 300),

@@ -74,7 +74,7 @@ func measure(ctx context.Context, cfg Config, k server.Kind, binary string, s Sc
 		err = p.Stop(stopWithin)
 	}()
 	load := s.load()
-	load.URL = p.URL + k.WritePath
+	load.URL, load.Headers = p.URL+k.WritePath, k.Headers
 	g, err := loadgen.New(load)
 	if err != nil {
 		return Measurement{}, err

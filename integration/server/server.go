@@ -28,6 +28,8 @@ type Kind struct {
 	Prepare func(dataDir string) error
 	// Args are the command-line arguments.
 	Args func(listen, dataDir string) []string
+	// Headers are those of every write.
+	Headers map[string]string
 
 	WritePath string // remote write
 	APIPath   string // prefix of /api/v1/query and its siblings

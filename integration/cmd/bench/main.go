@@ -1,6 +1,6 @@
-// Bench runs the same load against weir, VictoriaMetrics and Prometheus in turn
-// and prints CPU time, memory, latency, their ratios and the budget. It builds
-// into -bin what is missing there. Examples:
+// Bench runs the same load against weir, without and with what guards a tenant,
+// VictoriaMetrics and Prometheus in turn, and prints CPU time, memory, latency, their
+// ratios and the budget. It builds into -bin what is missing there. Examples:
 //
 //	go run ./integration/cmd/bench
 //	go run ./integration/cmd/bench -quick -repeats 1 -servers weir -scenarios steady-rw1
@@ -36,7 +36,7 @@ func run(ctx context.Context) error {
 	cfg := bench.Config{}
 	var quick, check bool
 	var servers, scenarios, jsonPath string
-	flag.StringVar(&servers, "servers", "weir,victoria-metrics,prometheus", "which servers, in the order of each repeat")
+	flag.StringVar(&servers, "servers", "weir,weir-guarded,victoria-metrics,prometheus", "which servers, in the order of each repeat")
 	flag.StringVar(&scenarios, "scenarios", strings.Join([]string{bench.SteadyV1, bench.SteadyV2, bench.Cardinality}, ","), "which loads; "+bench.Tenants+" and "+bench.Restart+" are about starting, on weir alone")
 	flag.IntVar(&cfg.Repeats, "repeats", 5, "runs of each server under each load")
 	flag.BoolVar(&quick, "quick", false, "about a tenth of the load; the budget is not stated for it")
@@ -48,7 +48,7 @@ func run(ctx context.Context) error {
 	flag.StringVar(&jsonPath, "json", "", "file for all figures")
 	flag.Parse()
 
-	kinds := []server.Kind{server.Weir(), server.VictoriaMetrics(), server.Prometheus()}
+	kinds := []server.Kind{server.Weir(), bench.Guarded(), server.VictoriaMetrics(), server.Prometheus()}
 	var err error
 	if cfg.Servers, err = bench.Select(kinds, func(k server.Kind) string { return k.Name }, strings.Split(servers, ",")); err != nil {
 		return fmt.Errorf("-servers: %w", err)
