@@ -14,7 +14,6 @@ import (
 	"github.com/prometheus/prometheus/tsdb/index"
 
 	"github.com/weir-metrics/weir/cardinality"
-	"github.com/weir-metrics/weir/proto"
 	"github.com/weir-metrics/weir/tenant"
 )
 
@@ -52,74 +51,6 @@ func activeLimits(lim *tenant.Limits) cardinality.Limits {
 		out.Sets = append(out.Sets, cardinality.Set{Name: s.Name, Match: s.Match, Matchers: matchers, Series: s.MaxActiveSeries})
 	}
 	return out
-}
-
-// refusal is a series of a frame that is not stored.
-type refusal struct {
-	series uint32
-	cardinality.Verdict
-}
-
-// admit adds a new series, or says why not. The caller holds mu for writing.
-func (t *seriesTable) admit(id proto.Hash, ls labels.Labels, w *write, head storage.AppenderV2) cardinality.Verdict {
-	if s := t.restored.take(head, ls); s != nil {
-		t.add(id, *s, w.minute)
-		return cardinality.Verdict{}
-	}
-	class, v := t.active.Admit(id, ls, w.f.Sender, func() bool { return t.replayed && refOf(head, ls) != 0 })
-	if v.Reason == proto.OK {
-		t.add(id, restoredSeries{class: class}, w.minute)
-	}
-	return v
-}
-
-// touch notes that a series sends in this minute. A series that had stopped is
-// counted in again, if there is a place.
-func (t *seriesTable) touch(id proto.Hash, e *entry, minute int32) cardinality.Verdict {
-	for {
-		seen := e.seen.Load()
-		if seen >= minute || (seen > 0 && e.seen.CompareAndSwap(seen, minute)) {
-			return cardinality.Verdict{}
-		}
-		if seen <= 0 {
-			break
-		}
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.expire(minute)
-	if e.seen.Load() > 0 {
-		return cardinality.Verdict{}
-	}
-	v := t.active.Return(id, e.class)
-	if v.Reason == proto.OK {
-		e.seen.Store(minute)
-	}
-	return v
-}
-
-// reclassify counts a series that the head has dropped under what its labels say:
-// the label sets may have changed since they were known. The caller holds mu for
-// writing.
-func (t *seriesTable) reclassify(e *entry, ls labels.Labels) {
-	if e.ref.Load() != 0 {
-		return
-	}
-	class := t.active.Classify(ls)
-	if e.seen.Load() > 0 && class != e.class {
-		t.active.Leave(e.class)
-		t.active.Recount(class)
-	}
-	e.class = class
-}
-
-// leave counts a series out that was counted in, and will not be stored.
-func (t *seriesTable) leave(e *entry) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if seen := e.seen.Load(); seen > 0 && e.seen.CompareAndSwap(seen, -seen) {
-		t.active.Leave(e.class)
-	}
 }
 
 // expire counts those series out that have sent nothing for idleMinutes, once a

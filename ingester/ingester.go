@@ -5,7 +5,8 @@
 //	late.go      samples that repeat, contradict or come late; past.go reads for it
 //	exemplars.go exemplars of series
 //	series.go    the table of identities
-//	active.go    which of its series are active, and whether new ones are taken;
+//	admit.go     which series of a frame are stored, and which refused or postponed
+//	active.go    which series of the table are active;
 //	             explore.go tells people what they consist of, and days.go those of
 //	             a past day from the sections.go of its time; survey.go counts both
 //	slot.go      a tenant's place: closed, open, failed, removed; opening and healing it

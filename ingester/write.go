@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -16,7 +15,6 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
 
-	"github.com/weir-metrics/weir/cardinality"
 	"github.com/weir-metrics/weir/proto"
 	"github.com/weir-metrics/weir/tracing"
 )
@@ -155,30 +153,6 @@ func (w *write) commitNew(ctx context.Context, t *tenantDB) error {
 	return w.commit(ctx, t, app)
 }
 
-// takes reports whether series i, with labels ls if they came, is stored now, and
-// counts it if it is not. One that is unknown is.
-func (w *write) takes(t *tenantDB, app storage.AppenderV2, i uint32, ls labels.Labels) bool {
-	s, e := &w.f.Series[i], w.entries[i]
-	switch {
-	case s.Counts().Total() == 0: // it came for its metadata
-	case len(w.refused) > 0 && w.refused[0].series == i:
-		w.refuse(i, w.refused[0].Verdict)
-		w.refused = w.refused[1:]
-		return false
-	case w.unknown:
-	case w.knownOnly && !w.inHead(app, e, ls):
-		t.series.leave(e)
-		w.postpone(i, t.disk.noNewSeries())
-		return false
-	case e.seen.Load() < w.minute:
-		if v := t.series.touch(s.ID, e, w.minute); v.Reason != proto.OK {
-			w.refuse(i, v)
-			return false
-		}
-	}
-	return true
-}
-
 // commit ends a transaction of the samples counted in w.stored. The caller holds
 // commits.
 func (w *write) commit(ctx context.Context, t *tenantDB, app storage.AppenderTransaction) error {
@@ -189,39 +163,6 @@ func (w *write) commit(ctx context.Context, t *tenantDB, app storage.AppenderTra
 	}
 	return err
 }
-
-// inHead reports whether the series is in the TSDB's head.
-func (w *write) inHead(app storage.AppenderV2, e *entry, ls labels.Labels) bool {
-	if e.ref.Load() == 0 {
-		e.ref.CompareAndSwap(0, uint64(refOf(app, ls)))
-	}
-	return e.ref.Load() != 0
-}
-
-// postpone counts series i, which is not stored for now because of cause.
-func (w *write) postpone(i uint32, cause *proto.Error) {
-	w.skipped = append(w.skipped, i)
-	w.reply.Held = append(w.reply.Held, i)
-	w.reply.Postponed.Add(w.f.Series[i].Counts())
-	w.reply.Cause = cause
-}
-
-// refuse counts series i, which is new and beyond a limit.
-func (w *write) refuse(i uint32, v cardinality.Verdict) {
-	if v.Wait {
-		cause := proto.Errorf(proto.KindLimit, v.Reason.ID(), "%s", v.Detail())
-		cause.RetryAfter = retrySeries()
-		w.postpone(i, cause)
-		return
-	}
-	w.skipped = append(w.skipped, i)
-	w.reply.Rejected.Add(v.Reason, w.f.Series[i].Counts(), i, 0, v.Detail)
-}
-
-// retrySeries is when a series that waits for a place may be sent again. Places
-// become free once a minute, for up to drainMinutes: it is as late as a sender may
-// be told, which repeats all of its request each time, and spread.
-func retrySeries() time.Duration { return time.Duration(8+rand.IntN(8)) * time.Second }
 
 // commit ends a transaction. It succeeds when all of it is in the logs, where a
 // replay finds it.
