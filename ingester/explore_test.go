@@ -136,6 +136,29 @@ func TestQuarantine(t *testing.T) {
 	require.Equal(t, 1, strings.Count(log, "released=true"))
 }
 
+// Series that were stored before a start are no explosion when they come back.
+func TestNoQuarantineOfWhatWasStored(t *testing.T) {
+	n := start(t, withLimits(func(l *tenant.Limits) { l.Quarantine = "enforce" }))
+	send := func(batch int, at int64) {
+		f := &frame{}
+		for i := range 2000 {
+			f.series(metric("orders", "instance", "a", "request_id", fmt.Sprint(2000*batch+i))).float(at, 1)
+		}
+		writtenAll(t, f, n.write(team, f))
+	}
+	for batch := range 4 { // within a minute, which is no explosion yet
+		send(batch, at(0))
+	}
+	n.restart()
+	for batch := range 4 {
+		send(batch, at(time.Second))
+		n.pass(team, time.Minute)
+	}
+	events, err := n.Quarantines(team)
+	require.NoError(t, err)
+	require.Empty(t, events)
+}
+
 func mapKeys(m map[string]int) (keys []string) {
 	for k := range m {
 		keys = append(keys, k)
