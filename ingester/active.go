@@ -234,6 +234,7 @@ func (t *seriesTable) restore(head *tsdb.Head, since int64) error {
 	if err != nil {
 		return err
 	}
+	defer r.chunks.Close() // or the head could not be cut
 	name, value := index.AllPostingsKey()
 	all, err := r.index.Postings(context.Background(), name, value)
 	if err != nil {

@@ -397,3 +397,19 @@ func TestSeriesLimitConcurrently(t *testing.T) {
 	require.Equal(t, writers*each, written+refused)
 	require.Equal(t, 2*limit, written, "both writers of each series that found a place")
 }
+
+// A start that counts the series of a head leaves it free to be cut.
+func TestCutAfterStartUnderLimit(t *testing.T) {
+	n := start(t, withLimits(func(l *tenant.Limits) { l.MaxActiveSeries = 10 }))
+	n.write(team, new(frame).series(metric("a")).float(at(0), 1))
+	n.crash()
+	cut := make(chan error, 1)
+	go func() { cut <- n.Flush(context.Background(), team) }()
+	select {
+	case err := <-cut:
+		require.NoError(t, err)
+	case <-time.After(10 * time.Second):
+		panic("the cut waits for a reader that nobody closes") // and so would the end of the test
+	}
+	require.Equal(t, 1, n.blocks(team))
+}
