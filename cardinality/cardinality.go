@@ -6,6 +6,7 @@
 //	growth.go       what is remembered of each metric's growth, and when it is an explosion
 //	suspect.go      which labels explain the growth of a metric, by sketches
 //	report.go       what people are shown
+//	use.go          how much of each limit is used, and trend.go when one will be reached
 //	quarantine.go   which new series are held back, since when, and until when
 //
 // It has no clock, no lock and no I/O: the series table of a TSDB calls it with
@@ -39,6 +40,7 @@ type Active struct {
 
 	watch   // for explosions
 	waiting waiting
+	trend   trend
 
 	scratch []byte // of membership
 }
@@ -105,7 +107,7 @@ func (a *Active) SetLimits(limits Limits) bool {
 // Restart returns counts of nothing under limits that know of each metric's past
 // what a knows. a must not be used afterwards.
 func (a *Active) Restart(limits Limits) *Active {
-	b := &Active{metrics: a.metrics, numbers: make(map[classKey]Class, len(a.numbers)), watch: a.watch}
+	b := &Active{metrics: a.metrics, numbers: make(map[classKey]Class, len(a.numbers)), watch: a.watch, trend: a.trend}
 	for name, m := range b.metrics {
 		m.tally = tally{}
 		if m.forgettable() { // until a series of it is counted again
@@ -238,6 +240,7 @@ func (a *Active) add(c Class, n int) {
 // NextMinute ends a minute: which series are about to leave is told anew by Drain,
 // whoever was refused is decided about anew, and metrics that explode are found.
 func (a *Active) NextMinute(minute int) {
+	a.trend.note(minute-1, a.total.active)
 	a.forgetWaiting()
 	a.total.nextMinute()
 	for i := range a.sets {

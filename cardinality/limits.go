@@ -36,6 +36,7 @@ const (
 type Set struct {
 	Name     string
 	Match    string // what the matchers were parsed from
+	Setting  string // names the limit
 	Matchers []*labels.Matcher
 	Series   int // limit, 0: the series are counted only
 }

@@ -48,7 +48,9 @@ func activeLimits(lim *tenant.Limits) cardinality.Limits {
 		if err != nil {
 			continue // the limits were validated
 		}
-		out.Sets = append(out.Sets, cardinality.Set{Name: s.Name, Match: s.Match, Matchers: matchers, Series: s.MaxActiveSeries})
+		out.Sets = append(out.Sets, cardinality.Set{
+			Name: s.Name, Match: s.Match, Setting: "label_sets." + s.Name, Matchers: matchers, Series: s.MaxActiveSeries,
+		})
 	}
 	return out
 }

@@ -64,6 +64,7 @@ func (t *seriesTable) resolve(w *write, head storage.AppenderV2) {
 	}
 	t.mu.RLock()
 	defer t.mu.RUnlock()
+	w.reply.Near = t.active.Use(w.reply.Near[:0], proto.NearLimit)
 	for i := range w.f.Series {
 		s := &w.f.Series[i]
 		if t.index.Is(s.Handle, s.ID) {

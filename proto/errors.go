@@ -50,11 +50,17 @@ type Error struct {
 	RetryAfter time.Duration
 }
 
-// Quota is the limit that an error is about, for programs.
+// Quota is a limit, and how much of it is used.
 type Quota struct {
 	Limit            string  // its name in the settings
 	Current, Maximum float64 // in the unit of the limit
 }
+
+// Ratio is the share of the limit that is used; more than 1 is asked for.
+func (q Quota) Ratio() float64 { return q.Current / q.Maximum }
+
+// NearLimit is the share of a limit from which on whoever sends is told.
+const NearLimit = 0.8
 
 // Errorf returns an *Error with a formatted message.
 func Errorf(kind Kind, id, format string, args ...any) *Error {

@@ -146,6 +146,8 @@ type Reply struct {
 	Unknown []uint32
 	// Handles to send as hints from now on, for the series whose hint was not right.
 	Handles []SeriesHandle
+	// Near are the limits on series that are used up to NearLimit or more.
+	Near []Quota
 }
 
 // SeriesHandle is the handle of Frame.Series[Series].
@@ -158,4 +160,5 @@ func (r *Reply) Reset() {
 	r.Families = r.Families[:0]
 	r.Unknown = r.Unknown[:0]
 	r.Handles = r.Handles[:0]
+	r.Near = r.Near[:0]
 }

@@ -76,7 +76,7 @@ func (r *Receiver) answer(w http.ResponseWriter, hr *http.Request, v proto.Versi
 		setWritten(w.Header(), written)
 	}
 	if req != nil {
-		setLimitUsed(w.Header(), req.limitUsed)
+		setLimitUsed(w.Header(), req)
 	}
 	switch {
 	case req != nil && req.traced, body != "" && wantsJSON(hr.Header):

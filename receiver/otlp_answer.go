@@ -53,7 +53,7 @@ func (r *Receiver) answerOTLP(w http.ResponseWriter, hr *http.Request, a *otlpAn
 	}
 	r.metrics.requests.WithLabelValues("otlp", id).Inc()
 	if a.req != nil {
-		setLimitUsed(w.Header(), a.req.limitUsed)
+		setLimitUsed(w.Header(), a.req)
 	}
 	if a.req != nil && a.req.traced {
 		answerReceipt(w, hr, a.req, httpStatus, id, message, e)

@@ -3,6 +3,7 @@ package receiver
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,35 +56,37 @@ func answers429(policy tenant.OnLimit, otlp bool, userAgent string, drops bool) 
 // headerLimitUsed names the limits that a tenant is near, and how near.
 const headerLimitUsed = "X-Weir-Limit-Used"
 
-// nearLimit is the share of a limit from which on a tenant is told.
-const nearLimit = 0.8
-
-// used appends the limits that are used up to nearLimit or more.
-func (l *line) used(dst []limitUse) []limitUse {
+// use appends how much of each rate is used, where that is at least the share from.
+func (l *line) use(dst []proto.Quota, from float64) []proto.Quota {
 	for res := range tenant.Resources {
-		if rate := l.Rate(res); rate > 0 && l.Asked(res) >= nearLimit*rate {
-			dst = append(dst, limitUse{res, l.Asked(res) / rate})
+		if rate := l.Rate(res); rate > 0 && l.Asked(res) >= from*rate {
+			dst = append(dst, proto.Quota{Limit: res.Setting(), Current: l.Asked(res), Maximum: rate})
 		}
 	}
 	return dst
 }
 
-// limitUse is the share of a limit that is used; more than 1 is asked for.
-type limitUse struct {
-	limit tenant.Resource
-	ratio float64
+// RateUse returns what a tenant asks for of late of each of its rates.
+func (r *Receiver) RateUse(tenantID string) []proto.Quota {
+	limits := &r.Settings(tenantID).Limits
+	if !limits.HasRates() {
+		return nil
+	}
+	p := r.rates.of(tenantID)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.under(limits, time.Now())
+	return p.line.use(nil, 0)
 }
 
-func setLimitUsed(h http.Header, uses []limitUse) {
-	if len(uses) == 0 {
+// setLimitUsed names the limits that the tenant of req is near.
+func setLimitUsed(h http.Header, req *request) {
+	if len(req.nearRates)+len(req.nearSeries) == 0 {
 		return
 	}
-	var b strings.Builder
-	for i, u := range uses {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		fmt.Fprintf(&b, "%s=%.2f", u.limit.Setting(), u.ratio)
+	var list []string
+	for _, q := range slices.Concat(req.nearRates, req.nearSeries) {
+		list = append(list, fmt.Sprintf("%s=%.2f", q.Limit, q.Ratio()))
 	}
-	h.Set(headerLimitUsed, b.String())
+	h.Set(headerLimitUsed, strings.Join(list, ", "))
 }

@@ -141,7 +141,7 @@ func (p *pacer) pass(req *request, cost *tenant.Cost) bool {
 	if !p.line.pass(cost) {
 		return false
 	}
-	req.paid, req.limitUsed = *cost, p.line.used(req.limitUsed[:0])
+	req.paid, req.nearRates = *cost, p.line.use(req.nearRates[:0], proto.NearLimit)
 	return true
 }
 
@@ -155,7 +155,7 @@ func (p *pacer) arrive(req *request, a *arrival, m *rateMetrics) (time.Duration,
 	a.by429 = answers429(req.policy.limits().OnLimit, req.otlp, req.hr.UserAgent(), p.line.drops(a.sender))
 	a.mayHold = p.held < maxHeld && p.heldBytes+req.heldBytes() <= maxHeldBytes
 	v := p.line.arrive(now, a)
-	req.limitUsed = p.line.used(req.limitUsed[:0])
+	req.nearRates = p.line.use(req.nearRates[:0], proto.NearLimit)
 	m.count(p.line, &v, &a.cost)
 	if v.retryAfter > 0 {
 		return 0, p.refusal(a, &v)
@@ -266,7 +266,7 @@ func (rs *rates) Describe(ch chan<- *prometheus.Desc) { ch <- limitUsedDesc }
 func (rs *rates) Collect(ch chan<- prometheus.Metric) {
 	type use struct {
 		tenant string
-		limitUse
+		proto.Quota
 	}
 	var uses []use
 	now := time.Now()
@@ -274,16 +274,16 @@ func (rs *rates) Collect(ch chan<- prometheus.Metric) {
 	for id, p := range rs.tenants {
 		p.mu.Lock()
 		p.line.Advance(now)
-		for res := range tenant.Resources {
-			if rate := p.line.Rate(res); rate > 0 && p.line.Asked(res) > 0 {
-				uses = append(uses, use{id, limitUse{res, p.line.Asked(res) / rate}})
+		for _, q := range p.line.use(nil, 0) {
+			if q.Current > 0 {
+				uses = append(uses, use{id, q})
 			}
 		}
 		p.mu.Unlock()
 	}
 	rs.mu.RUnlock()
-	slices.SortFunc(uses, func(a, b use) int { return cmp.Compare(b.ratio, a.ratio) })
+	slices.SortFunc(uses, func(a, b use) int { return cmp.Compare(b.Ratio(), a.Ratio()) })
 	for _, u := range uses[:min(len(uses), maxUsed)] {
-		ch <- prometheus.MustNewConstMetric(limitUsedDesc, prometheus.GaugeValue, u.ratio, u.tenant, u.limit.Setting())
+		ch <- prometheus.MustNewConstMetric(limitUsedDesc, prometheus.GaugeValue, u.Ratio(), u.tenant, u.Limit)
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
 	"github.com/weir-metrics/weir/proto"
+	"github.com/weir-metrics/weir/receiver"
 	"github.com/weir-metrics/weir/tenant"
 )
 
@@ -604,4 +605,25 @@ func TestErrorsForPrograms(t *testing.T) {
 	require.Equal(t, 1.0, e["maximum"])
 	require.Positive(t, e["current"])
 	require.True(t, 1 <= e["retryAfter"].(float64) && e["retryAfter"].(float64) <= 15)
+}
+
+// near is an ingester of a tenant that is near limits on series.
+type near struct{ receiver.Ingester }
+
+func (n near) Write(ctx context.Context, tenantID string, f *proto.Frame, reply *proto.Reply) error {
+	err := n.Ingester.Write(ctx, tenantID, f, reply)
+	reply.Near = append(reply.Near, proto.Quota{Limit: "max_active_series", Current: 9, Maximum: 10}, proto.Quota{Limit: "label_sets.a", Current: 12, Maximum: 10})
+	return err
+}
+
+// TestSeriesLimitUsed: answers name limits on series that are near, once, also when
+// the ingester was asked twice; behind the rates that are.
+func TestSeriesLimitUsed(t *testing.T) {
+	s := newSetup(t, func(s *setup) { s.ing = near{s.memory} }, limited(func(l *tenant.Limits) { l.RequestRate, l.RequestBurstSize = 1, 100 }))
+	for range 30 {
+		w := s.send(proto.V1, one("up"))
+		require.Equal(t, 204, w.Code)
+		require.Regexp(t, `^(request_rate=\d\.\d\d, )?max_active_series=0\.90, label_sets\.a=1\.20$`, w.Header().Get("X-Weir-Limit-Used"))
+	}
+	require.Regexp(t, `^request_rate=\d\.\d\d, max_active_series`, s.export1(t).Header().Get("X-Weir-Limit-Used"), "also OTLP")
 }

@@ -59,6 +59,7 @@ func (req *request) settle(reply *proto.Reply, origin []uint32) {
 	for _, h := range reply.Handles {
 		req.series[origin[h.Series]].handle.Store(h.Handle)
 	}
+	req.nearSeries = append(req.nearSeries[:0], reply.Near...)
 	req.written.Add(reply.Written)
 	if reply.Cause != nil {
 		req.postponed = reply.Cause

@@ -34,9 +34,10 @@ type request struct {
 	learned       []learned // metadata in the frame that version 2 series brought
 	reply         proto.Reply
 
-	paced     bool        // let through by the rates of the tenant, or refused
-	paid      tenant.Cost // what it was charged
-	limitUsed []limitUse  // limits that the tenant is near
+	paced      bool          // let through by the rates of the tenant, or refused
+	paid       tenant.Cost   // what it was charged
+	nearRates  []proto.Quota // of the tenant
+	nearSeries []proto.Quota // limits on series, likewise
 
 	parsed  int // series whose labels were parsed
 	spelled int // bytes of the labels that were copied
@@ -118,7 +119,8 @@ func (req *request) release() {
 	req.entry = ledger.Request{Refused: req.entry.Refused[:0]}
 	req.postponed, req.held = nil, req.held[:0]
 	req.hr, req.source, req.otlp, req.who, req.policy = nil, "", false, tenant.Identity{}, policy{}
-	req.paced, req.paid, req.limitUsed = false, tenant.Cost{}, req.limitUsed[:0]
+	req.paced, req.paid = false, tenant.Cost{}
+	req.nearRates, req.nearSeries = req.nearRates[:0], req.nearSeries[:0]
 	requests.Put(req)
 }
 
