@@ -154,6 +154,9 @@ type Deps struct {
 	// TenantStats describes the ingester's tenants, the largest first; for the admin
 	// listener. Its type is what is encoded as JSON.
 	TenantStats func() any
+	// TenantUsage says what one tenant uses; nil: it is not known. Its type is what is
+	// encoded as JSON.
+	TenantUsage func(tenant string) any
 	// RelabelReport says what relabel rules did to a tenant's new series, with
 	// examples of what shadow rules would change if asked for. Its type is what is
 	// encoded as JSON.

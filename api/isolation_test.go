@@ -147,6 +147,7 @@ func (i *isolation) serve(directory *tenant.Directory) {
 		s.deps.Ledger, s.deps.Admits, s.deps.Series = refusals, recv.Admits, ing
 		s.deps.RelabelReport = func(tenant string, examples bool) any { return recv.RelabelReports(tenant, examples) }
 		s.deps.TenantStats = func() any { return ing.Tenants() }
+		s.deps.TenantUsage = func(id string) any { return ing.UsageOf(id) }
 	})
 	deps := s.deps
 	deps.Registry = nil // has these metrics

@@ -116,7 +116,8 @@ func (a *API) tenantStats(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, a.TenantStats())
 }
 
-// ownLimits says what holds for the tenant who asks, on the path of Mimir. Its
+// ownLimits says what holds for the tenant who asks, and what it uses, on the path of
+// Mimir. Its
 // rules may name labels that not everybody may read.
 func (a *API) ownLimits(_ context.Context, w http.ResponseWriter, r *request) error {
 	if err := r.view.Whole(); err != nil {
@@ -125,7 +126,7 @@ func (a *API) ownLimits(_ context.Context, w http.ResponseWriter, r *request) er
 	return a.effective(w, r.who.Tenant)
 }
 
-// limitsOf says what holds for any tenant.
+// limitsOf says what holds for any tenant, and what it uses.
 func (a *API) limitsOf(w http.ResponseWriter, r *http.Request) {
 	tenantID := chi.URLParam(r, "tenant")
 	err := tenant.ValidateID(tenantID)
@@ -137,12 +138,29 @@ func (a *API) limitsOf(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// limitsView has the limits twice: by the names of Mimir, for what reads those, and
+// as they are here.
+type limitsView struct {
+	IngestionRate      int `json:"ingestion_rate"`
+	IngestionBurstSize int `json:"ingestion_burst_size"`
+	MaxSeries          int `json:"max_global_series_per_user"`
+	MaxSeriesPerMetric int `json:"max_global_series_per_metric"`
+	MaxExemplars       int `json:"max_global_exemplars_per_user"`
+	tenant.Effective
+	Usage any `json:"usage"`
+}
+
 func (a *API) effective(w http.ResponseWriter, tenantID string) error {
 	e, err := a.Tenants.Effective(tenantID)
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, e)
+	l := a.Tenants.Limits(tenantID)
+	view := limitsView{l.IngestionRate, l.IngestionBurstSize, l.MaxActiveSeries, l.MaxSeriesPerMetric, l.MaxExemplars, e, nil}
+	if a.TenantUsage != nil {
+		view.Usage = a.TenantUsage(tenantID)
+	}
+	writeJSON(w, http.StatusOK, view)
 	return nil
 }
 

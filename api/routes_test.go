@@ -171,12 +171,18 @@ func TestFlush(t *testing.T) {
 
 func TestLimits(t *testing.T) {
 	s := newServer(t, noDBs)
-	limits := func(handler http.Handler, path string, headers ...string) tenant.Effective {
+	limits := func(handler http.Handler, path string, headers ...string) (e struct {
+		tenant.Effective
+		Exemplars int `json:"max_global_exemplars_per_user"`
+		Series    int `json:"max_global_series_per_user"`
+		Usage     any
+	}) {
 		w := send(t, handler, "GET", path, nil, headers...)
 		require.Equal(t, 200, w.Code, w.Body)
 		require.Equal(t, "application/json", w.Header().Get("Content-Type"))
-		var e tenant.Effective
 		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &e))
+		require.Equal(t, "of "+e.Tenant, e.Usage)
+		require.Equal(t, []int{100_000, 0}, []int{e.Exemplars, e.Series}, "as Mimir names them")
 		require.Equal(t, "default", e.Origins["limits.max_exemplars"])
 		require.EqualValues(t, 100_000, e.Settings["limits"].(map[string]any)["max_exemplars"])
 		return e

@@ -177,6 +177,7 @@ func newServer(t testing.TB, change ...func(*server)) *server {
 		Logger:      slog.New(slog.NewTextHandler(s.logs, nil)),
 		BuildInfo:   api.BuildInfo{Version: "1.2.3", Revision: "abc", GoVersion: "go1.26"},
 		TenantStats: func() any { return []string{teamA} },
+		TenantUsage: func(tenant string) any { return "of " + tenant },
 		RelabelReport: func(tenant string, examples bool) any {
 			return map[string]any{"tenant": tenant, "examples": examples}
 		},

@@ -243,7 +243,7 @@ func (t *seriesTable) restore(head *tsdb.Head, since int64) error {
 		return err
 	}
 	for all.Next() {
-		if ls, ok := r.sent(all.At(), since); ok {
+		if ls, ok := r.sent(all.At(), since); ok && !isUsageSeries(ls) {
 			s := restoredSeries{all.At(), t.active.Classify(ls)}
 			t.active.Adopt(s.class)
 			t.restored.series = append(t.restored.series, s)

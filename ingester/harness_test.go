@@ -78,6 +78,7 @@ type node struct {
 	dir    string
 	dirs   []string                                   // to be removed
 	space  func(string) (size, free int64, err error) // of the disk; nil: as it is
+	wire   func(*Deps)                                // changes it; nil: nobody
 	limits atomic.Pointer[tenant.Limits]
 	log    bytes.Buffer // of warnings; to be read when the node is stopped
 	cancel context.CancelFunc
@@ -141,12 +142,16 @@ func withConfig(change func(*Config)) func(*node) {
 
 func (n *node) run() {
 	n.tb.Helper()
-	n.Ingester = New(n.cfg, Deps{
+	deps := Deps{
 		Dir:      n.dir,
 		Limits:   func(string) *tenant.Limits { return n.limits.Load() },
 		Logger:   slog.New(slog.NewTextHandler(&n.log, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Registry: prometheus.NewRegistry(),
-	})
+	}
+	if n.wire != nil {
+		n.wire(&deps)
+	}
+	n.Ingester = New(n.cfg, deps)
 	if n.space != nil {
 		n.Ingester.disk.space = n.space
 	}

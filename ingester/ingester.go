@@ -23,7 +23,7 @@
 //	blocks.go    the blocks of closed tenants
 //	query.go     reading; status.go counts
 //	stats.go     what operators ask about tenants
-//	usage.go     what tenants have stored in all their life
+//	usage.go     what tenants have used in all their life; usageseries.go writes it into them
 //
 // It knows nothing of HTTP or RPC.
 package ingester
@@ -64,6 +64,7 @@ type Config struct {
 	Snapshots           bool          `yaml:"snapshots"`
 	MaintenanceInterval time.Duration `yaml:"maintenance_interval"`
 	IdleTimeout         time.Duration `yaml:"idle_timeout"`
+	UsageSeries         bool          `yaml:"usage_series"`
 	Disk                DiskConfig    `yaml:"disk"`
 }
 
@@ -81,6 +82,7 @@ func DefaultConfig() Config {
 		Snapshots:           true,                // of what is in memory, written when a TSDB is closed, so that the next start is fast
 		MaintenanceInterval: time.Minute,         // between looks for heads to cut
 		IdleTimeout:         3 * time.Hour,       // without a write, after which all of a tenant is cut into blocks
+		UsageSeries:         true,                // write what each tenant uses into it, with each maintenance
 		Disk: DiskConfig{
 			NoNewSeriesPercent: 90,
 			ReadOnlyPercent:    95,
@@ -134,6 +136,9 @@ type Deps struct {
 	Limits   func(tenant string) *tenant.Limits // the current snapshot; a new version is a new pointer
 	Logger   *slog.Logger
 	Registry prometheus.Registerer
+
+	Activity func(tenant string) tenant.Activity // that this process has counted; nil: none
+	RateUse  func(tenant string) []proto.Quota   // of each rate of the tenant; nil: it has none
 }
 
 // Ingester is receiver.Ingester and querier.Source over local TSDBs. It is safe
@@ -254,7 +259,7 @@ func (i *Ingester) closeAll() error {
 			if t := i.openOf(s); t != nil {
 				return t.close()
 			}
-			return nil
+			return i.saveActivity(s)
 		})
 	}
 	return g.Wait()

@@ -43,12 +43,15 @@ func (i *Ingester) maintain(ctx context.Context) error {
 func (i *Ingester) keep(ctx context.Context, s *slot, now time.Time) error {
 	t := i.openOf(s)
 	if t == nil {
-		return i.expire(s, now)
+		return errors.Join(i.expire(s, now), i.saveClosed(s))
 	}
 	if t.failed.Load() != 0 || !t.users.enter() {
 		return nil // heal looks after it, or it is being closed
 	}
 	t.tellNews()
+	if i.cfg.UsageSeries {
+		i.exportUsage(ctx, t, now)
+	}
 	err := t.maintain(ctx, now, i.cfg.BlockDuration/8)
 	next := t.next(now, i.cfg.IdleTimeout)
 	if next == actionFlush {

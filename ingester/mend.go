@@ -40,6 +40,9 @@ func (r *repair) visitWAL(rec []byte) error {
 	case record.Series:
 		return eachSeries(rec, func(ref uint64, labels []byte) {
 			r.refs.series = max(r.refs.series, ref)
+			if isUsageRecord(labels) {
+				r.refs.own[ref] = true
+			}
 			if r.snapshot {
 				return
 			}

@@ -17,6 +17,7 @@ type metrics struct {
 	damagedFiles        *prometheus.CounterVec
 	orphanedSamples     prometheus.Counter
 	syncSeconds         prometheus.Histogram
+	usageFailures       prometheus.Counter
 }
 
 func newMetrics(i *Ingester) *metrics {
@@ -57,6 +58,10 @@ func newCounters(f promauto.Factory) *metrics {
 		exemplarsDropped: f.NewCounter(prometheus.CounterOpts{
 			Name: "weir_ingester_exemplars_dropped_total",
 			Help: "Exemplars of tenants whose limit max_exemplars is 0, answered as written and not kept.",
+		}),
+		usageFailures: f.NewCounter(prometheus.CounterOpts{
+			Name: "weir_ingester_usage_failures_total",
+			Help: "Times that what a tenant uses could not be written into it.",
 		}),
 		late: f.NewCounter(prometheus.CounterOpts{
 			Name: "weir_ingester_late_samples_total",

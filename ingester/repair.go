@@ -83,6 +83,7 @@ type logRefs struct {
 	byLabels  map[uint64]uint64 // reference by hash of the labels
 	twice     bool              // a series has two references
 	exemplars bool              // there are exemplars
+	own       map[uint64]bool   // of series that weir writes into the tenant
 }
 
 // run leaves files that the TSDB can open, or says why it cannot.
@@ -94,7 +95,7 @@ func (r *repair) run() (err error) {
 		return err
 	}
 	r.files = sizes(r.dir)
-	r.refs.byLabels = make(map[uint64]uint64)
+	r.refs.byLabels, r.refs.own = make(map[uint64]uint64), make(map[uint64]bool)
 	for _, step := range []func() error{r.blocks, r.chunks, r.lateLog, r.snapshots, r.logs, r.reserve} {
 		if err := step(); err != nil {
 			return err

@@ -222,7 +222,7 @@ func (i *Ingester) replayTenant(j *replayJob) {
 // rest, or the disk has no room for that; then it is opened when it is used and
 // there is room. One that cannot be opened does not keep others from it.
 func (i *Ingester) admit(j *replayJob) *slot {
-	s := &slot{id: j.id, rest: anyTime}
+	s := &slot{id: j.id, activity: i.newActivity(j.id), rest: anyTime}
 	if rest, ok := atRest(i.tenantDir(j.id)); ok {
 		s.rest = rest
 		return s
@@ -232,7 +232,7 @@ func (i *Ingester) admit(j *replayJob) *slot {
 		return s
 	}
 	start := time.Now()
-	t, err := i.openTenant(j.id, j)
+	t, err := i.openTenant(s, j)
 	if err != nil {
 		_ = i.setBroken(s, err)
 		return s

@@ -28,7 +28,8 @@ import (
 // A closed tenant has no log on disk, unless it is broken: it could not be opened.
 // Its memory is this struct.
 type slot struct {
-	id string
+	id       string
+	activity *activity
 
 	// changing is held while the TSDB is opened, closed or removed.
 	changing sync.Mutex
@@ -202,14 +203,16 @@ func (i *Ingester) create(id string) error {
 	if i.disk.level() != diskRoomy {
 		return i.disk.noNewSeries()
 	}
-	t, err := i.openTenant(id, newReplayJob(id, 0))
+	s := &slot{id: id, activity: i.newActivity(id)}
+	t, err := i.openTenant(s, newReplayJob(id, 0))
 	if err != nil {
 		i.Logger.Error("cannot create a tenant", "tenant", id, "err", err)
 		return unavailable(err)
 	}
+	s.open = t
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.slots[id] = &slot{id: id, open: t}
+	i.slots[id] = s
 	return nil
 }
 
@@ -238,7 +241,7 @@ func (i *Ingester) wake(s *slot) error {
 	if err := i.roomToOpen(s.id); err != nil {
 		return err
 	}
-	t, err := i.openTenant(s.id, newReplayJob(s.id, replayBytes(i.tenantDir(s.id))))
+	t, err := i.openTenant(s, newReplayJob(s.id, replayBytes(i.tenantDir(s.id))))
 	if err != nil {
 		return i.setBroken(s, err)
 	}
@@ -316,7 +319,7 @@ func (i *Ingester) heal(s *slot, now time.Time) {
 	if err := errors.Join(t.close(), dropSnapshots(t.dir)); err != nil {
 		t.log.Warn("closed a tenant whose log could not be written", "err", err)
 	}
-	fresh, err := i.openTenant(s.id, newReplayJob(s.id, replayBytes(t.dir)))
+	fresh, err := i.openTenant(s, newReplayJob(s.id, replayBytes(t.dir)))
 	if err != nil {
 		_ = i.setBroken(s, err)
 		return

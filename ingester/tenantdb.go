@@ -56,6 +56,7 @@ type tenantDB struct {
 	written  atomic.Uint64 // samples and histograms since open
 	stored   atomic.Uint64 // in all the tenant's life; changed under commits, together with the log
 	saved    atomic.Uint64 // of stored, in usageFile
+	activity *activity     // of the slot
 	cutting  atomic.Int64  // a flush is cutting samples up to here, ms; or notCutting
 
 	// applied is the version of the limits that the TSDB works under; changing
@@ -71,6 +72,7 @@ type tenantDB struct {
 	compactable  time.Time  // since when the head could be cut; guarded by maintenance
 	lastWrite    time.Time  // guarded by maintenance
 	lastUse      time.Time  // guarded by maintenance
+	exported     int64      // when what the tenant uses was written into it, ms; guarded by maintenance
 	replayedLate bool       // there were out-of-order samples at start; guarded by maintenance
 
 	droppedMu sync.Mutex
@@ -85,9 +87,12 @@ const exemplarsFile = "exemplars"
 
 // openTenant opens or creates a tenant's TSDB and replays its log. What is damaged
 // is set aside; an error means that the tenant cannot be opened now.
-func (i *Ingester) openTenant(id string, job *replayJob) (*tenantDB, error) {
-	lim := i.Limits(id)
-	t := &tenantDB{id: id, dir: i.tenantDir(id), log: i.Logger.With("tenant", id), disk: i.disk, blockMS: i.cfg.BlockDuration.Milliseconds()}
+func (i *Ingester) openTenant(s *slot, job *replayJob) (*tenantDB, error) {
+	id, lim := s.id, i.Limits(s.id)
+	t := &tenantDB{
+		id: id, dir: i.tenantDir(id), log: i.Logger.With("tenant", id), disk: i.disk, blockMS: i.cfg.BlockDuration.Milliseconds(),
+		activity: s.activity,
+	}
 	t.sync = newLogSync(t.dir)
 	t.cutting.Store(notCutting)
 	t.applied.Store(lim)
@@ -107,11 +112,12 @@ func (i *Ingester) openTenant(id string, job *replayJob) (*tenantDB, error) {
 		return nil, fmt.Errorf("read the files of tenant %s: %w", id, err)
 	}
 	t.late.Store(late > 0 || t.exemplars.Load()) // the window is that of exemplars as well
-	stored, err := loadUsage(t.dir)
+	used, err := loadUsage(t.dir, r.refs.own)
 	if err != nil {
 		return nil, fmt.Errorf("read the usage of tenant %s: %w", id, err)
 	}
-	t.stored.Store(stored)
+	t.stored.Store(used.Samples)
+	t.activity.learn(used.Activity)
 	o := i.tsdbOptions(t, lim)
 	o.WALReplayConcurrency = job.concurrency()
 	o.EnableMemorySnapshotOnShutdown = r.snapshot

@@ -9,37 +9,44 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/tsdb/record"
 	"github.com/prometheus/prometheus/tsdb/wlog"
+
+	"github.com/weir-metrics/weir/tenant"
 )
 
 // usageFile lies in a tenant's directory; the TSDB leaves it alone.
 const usageFile = "usage.json"
 
-// usage is how many samples and histograms a tenant has stored in all its life,
-// up to a position in its write-ahead log. What was stored behind that is counted
-// in the log when the tenant is opened, so that a kill loses nothing of it. What
-// repeats a sample is not stored; but a series' newest sample is logged again when
-// it comes again, and counts again if that was in the minute before a kill.
+// usage is what a tenant did in all its life, and how many samples and histograms
+// it has stored, up to a position in its write-ahead log. What was stored behind
+// that is counted in the log when the tenant is opened, so that a kill loses
+// nothing of it. What repeats a sample is not stored, and what weir writes into the
+// tenant does not count (usageseries.go); but a series' newest sample is logged
+// again when it comes again, and counts again if that was in the minute before a
+// kill.
 type usage struct {
 	Samples uint64 `json:"samples"`
-	Segment int    `json:"segment"` // of the log
-	Offset  int64  `json:"offset"`  // in that segment
+	tenant.Activity
+	Segment int   `json:"segment"` // of the log
+	Offset  int64 `json:"offset"`  // in that segment
 }
 
 // loadUsage reads what an earlier process wrote, and counts what is in the log
-// behind it. A file that cannot be read counts as none.
-func loadUsage(dir string) (uint64, error) {
+// behind it but for samples of the series own. A file that cannot be read counts as
+// none.
+func loadUsage(dir string, own map[uint64]bool) (usage, error) {
 	u, err := readUsage(dir)
 	if err != nil {
-		return 0, err
+		return usage{}, err
 	}
 	wal := filepath.Join(dir, walDir)
 	first, last, err := wlog.Segments(wal)
 	if errors.Is(err, fs.ErrNotExist) || (err == nil && first < 0) {
-		return u.Samples, nil // it was closed with everything in blocks
+		return u, nil // it was closed with everything in blocks
 	}
 	for i := max(first, u.Segment); err == nil && i <= last; i++ {
 		var from int64
@@ -47,13 +54,14 @@ func loadUsage(dir string) (uint64, error) {
 			from = u.Offset
 		}
 		var n int
-		n, err = countSamples(wlog.SegmentName(wal, i), from)
+		n, err = countSamples(wlog.SegmentName(wal, i), from, own)
 		u.Samples += uint64(n)
+		u.Received += uint64(n)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("count samples in the log: %w", err)
+		return usage{}, fmt.Errorf("count samples in the log: %w", err)
 	}
-	return u.Samples, nil
+	return u, nil
 }
 
 func readUsage(dir string) (u usage, err error) {
@@ -71,8 +79,8 @@ func readUsage(dir string) (u usage, err error) {
 }
 
 // countSamples counts samples and histograms in the records of a segment that end
-// behind from. The log was checked before.
-func countSamples(path string, from int64) (n int, err error) {
+// behind from, but for those of the series own. The log was checked before.
+func countSamples(path string, from int64, own map[uint64]bool) (n int, err error) {
 	segment, err := wlog.OpenReadSegment(path)
 	if err != nil {
 		return 0, err
@@ -89,14 +97,18 @@ func countSamples(path string, from int64) (n int, err error) {
 		if refs, err = sampleRefs(&dec, r.Record(), refs[:0]); err != nil {
 			return n, err
 		}
-		n += len(refs)
+		for _, ref := range refs {
+			if !own[ref] {
+				n++
+			}
+		}
 	}
 	return n, r.Err()
 }
 
-// saveUsage writes what was stored until now, if that has changed or must be.
+// saveUsage writes what there is to count until now, if that has changed or must be.
 func (t *tenantDB) saveUsage(must bool) error {
-	if !must && t.stored.Load() == t.saved.Load() {
+	if !must && t.stored.Load() == t.saved.Load() && !t.activity.unsaved() {
 		return nil
 	}
 	u, err := t.usageNow()
@@ -107,18 +119,30 @@ func (t *tenantDB) saveUsage(must bool) error {
 }
 
 func (t *tenantDB) writeUsage(u usage) error {
+	if err := t.activity.write(t.dir, u); err != nil {
+		return err
+	}
+	t.saved.Store(u.Samples)
+	return nil
+}
+
+// write writes u to dir, with the activity until now.
+func (a *activity) write(dir string, u usage) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	u.Activity = a.before.Plus(a.counted())
 	b, err := json.Marshal(u)
 	if err != nil {
 		return err
 	}
-	tmp := filepath.Join(t.dir, usageFile+".tmp")
+	tmp := filepath.Join(dir, usageFile+".tmp")
 	if err = os.WriteFile(tmp, b, 0o644); err == nil {
-		err = os.Rename(tmp, filepath.Join(t.dir, usageFile))
+		err = os.Rename(tmp, filepath.Join(dir, usageFile))
 	}
 	if err != nil {
-		return fmt.Errorf("write the number of samples stored: %w", err)
+		return fmt.Errorf("write what the tenant has used: %w", err)
 	}
-	t.saved.Store(u.Samples)
+	a.saved = u.Activity
 	return nil
 }
 
@@ -140,7 +164,78 @@ func (t *tenantDB) usageAt() (usage, error) {
 	if err != nil {
 		return usage{}, err
 	}
-	return usage{t.stored.Load(), last, st.Size()}, nil
+	return usage{Samples: t.stored.Load(), Segment: last, Offset: st.Size()}, nil
+}
+
+// activity is what senders and readers did with a tenant in all its life: what
+// earlier processes wrote down, and what this one counts. It belongs to the slot,
+// so that a tenant that is opened again is not counted twice.
+type activity struct {
+	counted func() tenant.Activity // by this process
+
+	mu     sync.Mutex
+	known  bool            // before is known; guarded by mu
+	before tenant.Activity // guarded by mu
+	saved  tenant.Activity // is in usageFile; guarded by mu
+}
+
+func (i *Ingester) newActivity(tenantID string) *activity {
+	a := &activity{counted: func() tenant.Activity { return tenant.Activity{} }}
+	if i.Activity != nil {
+		a.counted = func() tenant.Activity { return i.Activity(tenantID) }
+	}
+	a.counted() // from now on the tenant is counted by itself
+	return a
+}
+
+// learn takes what an earlier process wrote down, the first time.
+func (a *activity) learn(before tenant.Activity) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.known {
+		a.known, a.before, a.saved = true, before, before
+	}
+}
+
+// total is what is known so far.
+func (a *activity) total() tenant.Activity {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.before.Plus(a.counted())
+}
+
+// unsaved reports whether usageFile says something else.
+func (a *activity) unsaved() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.before.Plus(a.counted()) != a.saved
+}
+
+// saveClosed writes what was done with a tenant if it is closed.
+func (i *Ingester) saveClosed(s *slot) error {
+	if !s.changing.TryLock() {
+		return nil // it is being opened
+	}
+	defer s.changing.Unlock()
+	if i.openOf(s) != nil {
+		return nil
+	}
+	return i.saveActivity(s)
+}
+
+// saveActivity writes what was done with a closed tenant, which asking for a time
+// of which it has nothing does not open. The caller holds changing.
+func (i *Ingester) saveActivity(s *slot) error {
+	if s.removed || !s.activity.unsaved() {
+		return nil
+	}
+	dir := i.tenantDir(s.id)
+	u, err := readUsage(dir)
+	if err != nil {
+		return err
+	}
+	s.activity.learn(u.Activity)
+	return s.activity.write(dir, u)
 }
 
 // topUsage is how many tenants have a series of their own.

@@ -44,6 +44,7 @@ func TestStoredSamples(t *testing.T) {
 		write(rt)
 		rt.Repeat(map[string]func(*rapid.T){
 			"write":   write,
+			"export":  func(*rapid.T) { n.export(team) }, // is not what the tenant has stored
 			"save":    func(*rapid.T) { require.NoError(rt, n.find(team).saveUsage(false)) },
 			"cut":     func(*rapid.T) { n.flush(team) },
 			"restart": func(*rapid.T) { n.restart() },

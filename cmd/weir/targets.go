@@ -107,12 +107,16 @@ func newComponents(ctx context.Context, cfg Config, tenants *tenant.Directory, s
 		return components{}, err
 	}
 	guard := overload.New(cfg.Overload, log.component("overload"), reg)
+	var usage *tenant.Usage
+	var recv *receiver.Receiver // who call the ingester, and are asked by it when it runs
 	ing := ingester.New(cfg.Ingester, ingester.Deps{
 		Dir: filepath.Join(cfg.DataDir, "tsdb"), Limits: tenants.Limits, Logger: log.component("ingester"), Registry: reg,
+		Activity: func(id string) tenant.Activity { return usage.Activity(id) },
+		RateUse:  func(id string) []proto.Quota { return recv.RateUse(id) },
 	})
-	usage := tenant.NewUsage(ing.ActiveSeries, reg)
+	usage = tenant.NewUsage(ing.ActiveSeries, reg)
 	refusals := ledger.New(reg)
-	recv := receiver.New(cfg.Receiver, receiver.Deps{
+	recv = receiver.New(cfg.Receiver, receiver.Deps{
 		Ingester: ing, Tenants: tenants, Settings: tenants.Settings, Usage: usage, Ledger: refusals, Budget: guard.Writes, Secret: secret,
 		Logger: log.component("receiver"), Registry: reg,
 	})
@@ -139,6 +143,7 @@ func newComponents(ctx context.Context, cfg Config, tenants *tenant.Directory, s
 		BuildInfo:   buildInfo(),
 		Settings:    settings,
 		TenantStats: func() any { return ing.Tenants() },
+		TenantUsage: func(id string) any { return ing.UsageOf(id) },
 		RelabelReport: func(tenant string, examples bool) any {
 			return recv.RelabelReports(tenant, examples)
 		},
