@@ -63,7 +63,7 @@ func (req *request) refuseMetadata(reason proto.Reason, i uint32, family string,
 	if i == proto.NoSeries {
 		ls := labels.EmptyLabels()
 		if family != "" {
-			ls = labels.FromStrings(model.MetricNameLabel, cut(family, 1000))
+			ls = labels.FromStrings(model.MetricNameLabel, req.policy.hideStart(family, 1000))
 		}
 		req.refuseUnseen(reason, one, 0, ls, detail)
 		return

@@ -161,10 +161,11 @@ func (s *sums) begin(now time.Time, seed uint64) {
 	})
 }
 
-// deltaRefusal says why a delta was not added.
+// deltaRefusal says why a delta was not added; text wants its series as it may be
+// shown.
 type deltaRefusal struct {
 	reason proto.Reason
-	text   func() string
+	text   func(series string) string
 }
 
 // add adds the series of a data point to the sums and replaces their values by
@@ -184,8 +185,8 @@ func (s *sums) add(point []proto.BuilderSeries, number uint32) deltaRefusal {
 	switch {
 	case last == nil:
 	case t < last.t:
-		return deltaRefusal{proto.DeltaOutOfOrder, func() string {
-			return fmt.Sprintf("a delta of %s, %s behind the last one of its series", cut(point[0].Labels.String(), 200), proto.Span(t, last.t))
+		return deltaRefusal{proto.DeltaOutOfOrder, func(series string) string {
+			return fmt.Sprintf("a delta of %s, %s behind the last one of its series", series, proto.Span(t, last.t))
 		}}
 	case last.layout != layout:
 		last = nil // other buckets cannot be added to: the sum begins anew
@@ -196,12 +197,12 @@ func (s *sums) add(point []proto.BuilderSeries, number uint32) deltaRefusal {
 	}
 	next, err := last.plus(point)
 	if err != nil {
-		return deltaRefusal{proto.HistogramInvalid, err.Error}
+		return deltaRefusal{proto.HistogramInvalid, func(string) string { return err.Error() }}
 	}
 	next.t, next.layout, next.seen = t, layout, s.now
 	if grow := next.series() - before.series(); grow > 0 && s.size+s.grown+grow > s.cfg.DeltaMaxSeries {
-		return deltaRefusal{proto.DeltaTooManySeries, func() string {
-			return fmt.Sprintf("a delta of the new series %s, the limit delta_max_series_per_tenant is %d", cut(point[0].Labels.String(), 200), s.cfg.DeltaMaxSeries)
+		return deltaRefusal{proto.DeltaTooManySeries, func(series string) string {
+			return fmt.Sprintf("a delta of the new series %s, the limit delta_max_series_per_tenant is %d", series, s.cfg.DeltaMaxSeries)
 		}}
 	}
 	next.give(point)

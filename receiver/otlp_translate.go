@@ -212,7 +212,9 @@ func (t *translation) closePoint() {
 	}
 	if no := t.sums.add(t.open, point); no.reason != proto.OK {
 		t.lost++
-		t.req.refuseUnseen(no.reason, counts, timeOf(&t.open[0]), t.open[0].Labels, no.text)
+		t.req.refuseUnseen(no.reason, counts, timeOf(&t.open[0]), t.open[0].Labels, func() string {
+			return no.text(t.req.policy.hideStart(t.open[0].Labels.String(), 200))
+		})
 	} else {
 		for i := range t.open {
 			t.write(&t.open[i], point)

@@ -24,6 +24,19 @@ func (p policy) redacts() bool { return p.rules.Redacts() || p.set.Rules.Redacts
 // hide returns text as it may be shown.
 func (p policy) hide(text string) string { return p.set.Rules.Hide(p.rules.Hide(text)) }
 
+// hideTail is how much of a text that was cut is not shown, because it may be half
+// of something. What is longer than that is known by its beginning.
+const hideTail = 512
+
+// hideStart returns the first n bytes of text, about, as they may be shown.
+func (p policy) hideStart(text string, n int) string {
+	hidden := p.hide(cut(text, n+hideTail))
+	if len(text) > n+hideTail {
+		hidden = cut(hidden, max(0, len(hidden)-hideTail))
+	}
+	return cut(hidden, n)
+}
+
 // hideLabels returns labels as they may be shown.
 func (p policy) hideLabels(ls labels.Labels) labels.Labels {
 	if !p.redacts() || ls.IsEmpty() {
@@ -160,10 +173,9 @@ func (req *request) redactExemplars(i uint32, ne int) {
 // a help text longer than most bytes only the beginning is looked at: in version 2
 // few bytes of references stand for many of them.
 func (req *request) redactMetadata(i uint32, m proto.Metadata, most int) (proto.Metadata, bool) {
-	const tail = 512 // what is longer than that is known by its beginning
 	p, r := req.policy, &req.ruling
-	long := len(m.Help) > most+tail
-	m.Help = cut(m.Help, most+tail)
+	long := len(m.Help) > most+hideTail
+	m.Help = cut(m.Help, most+hideTail)
 	r.seen += len(m.Family) + len(m.Help) + len(m.Unit)
 	was := m
 	m, reason := p.rules.Metadata(m, &r.scratch[0])
@@ -180,7 +192,7 @@ func (req *request) redactMetadata(i uint32, m proto.Metadata, most int) (proto.
 		req.redacted.metadata++
 	}
 	if long { // its end may be half of something
-		m.Help = cut(m.Help, max(0, len(m.Help)-tail))
+		m.Help = cut(m.Help, max(0, len(m.Help)-hideTail))
 	}
 	return m, true
 }
@@ -210,7 +222,7 @@ func (req *request) shown(i uint32) []labels.Label {
 	ls := req.came(i)
 	if req.policy.redacts() {
 		for i, l := range ls {
-			ls[i] = labels.Label{Name: req.policy.hide(cut(l.Name, maxShownBytes)), Value: req.policy.hide(cut(l.Value, maxShownBytes))}
+			ls[i] = labels.Label{Name: req.policy.hideStart(l.Name, maxShownBytes), Value: req.policy.hideStart(l.Value, maxShownBytes)}
 		}
 	}
 	return ls

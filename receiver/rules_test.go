@@ -346,7 +346,7 @@ func TestNothingRawIsKept(t *testing.T) {
 	go func() { done <- ing.Run(ctx) }()
 	require.Eventually(t, func() bool { return ing.Ready() == nil }, 10*time.Second, time.Millisecond)
 	s := newSetup(t, func(s *setup) { s.ing, s.log = ing, log }, withRules(t, `
-metric_relabel_configs: [{source_labels: [usr], target_label: user}, {regex: usr, action: labeldrop}]
+metric_relabel_configs: [{source_labels: [usr], regex: '(.+)', target_label: user}, {regex: usr, action: labeldrop}]
 redact:
 - {detector: email, action: hash, labels: '__name__|user|note|other'}
 - {detector: email, action: reject, labels: forbidden}
