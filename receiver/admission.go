@@ -28,17 +28,22 @@ type policy struct {
 func (p policy) limits() *tenant.Limits { return &p.set.Limits }
 
 // A verdict is what becomes of a series: the outcome of admit for its label
-// bytes under one policy. A refusal is a verdict like any other. All but handle
-// and metadata never change.
+// bytes under one policy. A refusal is a verdict like any other.
 type verdict struct {
-	id       proto.Hash    // identity of the canonical labels; only if admitted
+	decision
 	handle   atomic.Uint32 // the ingester's handle of id, sent as a hint
 	metadata atomic.Uint32 // hash of the metadata the ingester has, 0: none
-	reason   proto.Reason  // proto.OK: admitted
 }
 
-func (v *verdict) set(id proto.Hash, reason proto.Reason, handle, metadata uint32) *verdict {
-	v.id, v.reason = id, reason
+// A decision is the part of a verdict that never changes.
+type decision struct {
+	id     proto.Hash   // identity of the canonical labels; only if admitted
+	reason proto.Reason // proto.OK: admitted
+	canary canary       // which rules count for the series
+}
+
+func (v *verdict) set(d decision, handle, metadata uint32) *verdict {
+	v.decision = d
 	v.handle.Store(handle)
 	v.metadata.Store(metadata)
 	return v
@@ -54,6 +59,7 @@ type refusal struct {
 
 	rule       int  // index of the one that drops it
 	credential bool // that rule is the credential's, not the tenant's
+	shadow     bool // it is of the rules under shadow, which count for a canary
 }
 
 // admit decides about a series from its labels and the policy alone: they must be
@@ -169,6 +175,9 @@ func (no refusal) detail(p policy) string {
 		if no.credential {
 			whose = "credential"
 		}
+		if no.shadow {
+			return fmt.Sprintf("rule %d of the %s's shadow.metric_relabel_configs drops the series, which is of the canary", no.rule+1, whose)
+		}
 		return fmt.Sprintf("rule %d of the %s's metric_relabel_configs drops the series", no.rule+1, whose)
 	case proto.BoundLabelConflict:
 		return fmt.Sprintf("the label %s has another value than the credential binds it to", name)
@@ -265,11 +274,11 @@ func (a *admissions) find(key proto.Hash, next *uint32) (v *verdict, old bool) {
 
 // insert keeps a verdict passed under p, and returns the place to use, which
 // may be the one that another request inserted. The caller holds mu for writing.
-func (a *admissions) insert(p policy, key, id proto.Hash, reason proto.Reason, handle, metadata uint32) *verdict {
+func (a *admissions) insert(p policy, key proto.Hash, d decision, handle, metadata uint32) *verdict {
 	if a.policy != p {
 		// The settings changed while this request was being decided: its verdicts
 		// hold for itself, but not for the next one.
-		return new(verdict).set(id, reason, handle, metadata)
+		return new(verdict).set(d, handle, metadata)
 	}
 	if i, ok := a.cur.index.Find(key); ok {
 		return a.cur.at(i)
@@ -277,7 +286,7 @@ func (a *admissions) insert(p policy, key, id proto.Hash, reason proto.Reason, h
 	if a.cur.index.Len() >= a.maxEntries {
 		a.old, a.cur = a.cur, new(generation)
 	}
-	return a.cur.add(key).set(id, reason, handle, metadata)
+	return a.cur.add(key).set(d, handle, metadata)
 }
 
 // entries is the number of verdicts remembered.

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -263,4 +264,36 @@ credentials:
 		_, dropped = send(plain)
 		require.Empty(t, dropped)
 	})
+}
+
+// TestCanaryOfCredential: the rules of a credential have a canary of their own,
+// whose series are in every larger one of the tenant.
+func TestCanaryOfCredential(t *testing.T) {
+	sets := func(value string, shadow *relabel.Config, percent float64) *relabel.Config {
+		return &relabel.Config{MetricRelabel: []relabel.Rule{{TargetLabel: value, Replacement: &value}}, Shadow: shadow, Canary: percent}
+	}
+	set := tenant.DefaultSettings()
+	var errs []error
+	set.Rules, errs = relabel.Compile(sets("base", sets("tried", nil, 0), 60), "")
+	require.Empty(t, errs)
+	own, errs := relabel.Compile(sets("own", sets("own_tried", nil, 0), 20), "")
+	require.Empty(t, errs)
+	count := map[string]int{}
+	var r ruling
+	for i := range 500 {
+		r.begin(true)
+		ls, no := admit(policy{set: &set, rules: own}, []labels.Label{{Name: "__name__", Value: "m"}, {Name: "i", Value: strconv.Itoa(i)}}, &r)
+		require.Equal(t, proto.OK, no.reason)
+		names := ""
+		for _, l := range ls {
+			if l.Name != "__name__" && l.Name != "i" {
+				names += " " + l.Name
+			}
+		}
+		count[names]++
+	}
+	require.InDelta(t, 100, count[" own_tried tried"], 45)
+	require.InDelta(t, 200, count[" own tried"], 55)
+	require.InDelta(t, 200, count[" base own"], 55)
+	require.Len(t, count, 3)
 }

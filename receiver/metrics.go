@@ -76,7 +76,7 @@ func newMetrics(reg prometheus.Registerer, entries, sums func() float64) *metric
 		}, []string{"in"}),
 		shadow: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "weir_receiver_shadow_series_total",
-			Help: "New series by what shadow rules would change about them (same, drop, reject, store, rename, redact, relabel).",
+			Help: "New series by what shadow rules would change about them, or did, in a canary (same, drop, reject, store, rename, redact, relabel).",
 		}, []string{"change"}),
 	}
 }

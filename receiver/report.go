@@ -17,6 +17,7 @@ type report struct {
 	mu     sync.Mutex
 	tally  [2]relabel.Tally    // of the rules of the credential and of the tenant; guarded by mu
 	shadow *relabel.Comparison // with what shadow rules would do; nil without any; guarded by mu
+	tried  int                 // series that shadow rules count for; guarded by mu
 }
 
 // newReport returns nil when the policy has no rules.
@@ -25,52 +26,46 @@ func newReport(p policy) *report {
 		return nil
 	}
 	r := &report{policy: p, since: time.Now(), tally: [2]relabel.Tally{p.rules.NewTally(), p.set.Rules.NewTally()}}
-	if credential, tenant := p.shadow(); credential != p.rules || tenant != p.set.Rules {
-		r.shadow = tenant.NewComparison()
+	if shadow := p.shadow(); shadow != p.base() {
+		r.shadow = shadow[1].NewComparison()
 	}
 	return r
 }
 
-// shadow are the rules with those that would be in force instead.
-func (p policy) shadow() (credential, tenant *relabel.Rules) {
-	credential, tenant = p.rules, p.set.Rules
-	if s := credential.Shadow(); s != nil {
-		credential = s
-	}
-	if s := tenant.Shadow(); s != nil {
-		tenant = s
-	}
-	return credential, tenant
-}
-
-// add counts what r did to a series, and returns what shadow rules would change.
+// add counts what r did to a series, and returns what shadow rules change, or would.
 func (rep *report) add(r *ruling) relabel.Change {
 	rep.mu.Lock()
 	defer rep.mu.Unlock()
-	if rep.policy.rules != nil {
+	if rep.policy.rules != nil && !r.canary[0] {
 		rep.tally[0].Add(&r.now[0])
 	}
-	if rep.policy.set.Rules != nil && r.now.last() == &r.now[1] {
+	if rep.policy.set.Rules != nil && !r.canary[1] && r.now.last() == &r.now[1] {
 		rep.tally[1].Add(&r.now[1])
 	}
 	if rep.shadow == nil {
 		return relabel.Same
 	}
-	credential, tenant := rep.policy.shadow()
-	return rep.shadow.Add(r.now.last(), r.then.last(), func(text string) string {
-		return rep.policy.hide(credential.Hide(tenant.Hide(text)))
+	before, after := r.now.last(), r.then.last()
+	if r.canary != (canary{}) {
+		before, after = after, before
+		rep.tried++
+	}
+	shadow := rep.policy.shadow()
+	return rep.shadow.Add(before, after, func(text string) string {
+		return rep.policy.hide(shadow[0].Hide(shadow[1].Hide(text)))
 	})
 }
 
 // RelabelReport is what rules did to new series of a tenant since they are in force,
-// and what shadow rules would have changed. A series counts as new again when its
-// verdict was forgotten.
+// and what shadow rules would have changed, or did change for those of the canary.
+// A series counts as new again when its verdict was forgotten.
 type RelabelReport struct {
 	Credential string              `json:"credential,omitempty"` // whose own rules come before the tenant's
 	Since      time.Time           `json:"since"`
 	Own        *relabel.Tally      `json:"credential_rules,omitempty"`
 	Tenant     *relabel.Tally      `json:"tenant_rules,omitempty"`
 	Shadow     *relabel.Comparison `json:"shadow,omitempty"`
+	Canary     int                 `json:"canary_series,omitempty"` // of those in shadow, that its rules count for
 }
 
 // RelabelReports returns a report for the tenant, and one for each of its
@@ -109,7 +104,7 @@ func (rep *report) copy(credential string, examples bool) RelabelReport {
 		out.Tenant = &t
 	}
 	if rep.shadow != nil {
-		out.Shadow = rep.shadow.Clone(examples)
+		out.Shadow, out.Canary = rep.shadow.Clone(examples), rep.tried
 	}
 	return out
 }

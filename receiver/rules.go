@@ -15,14 +15,77 @@ import (
 // the tenant's. All of it is done once for each new series. Exemplars and metadata
 // are redacted whenever they come.
 
+// pair are the rules of the credential and of the tenant, in the order in which they
+// are applied; each may be nil.
+type pair [2]*relabel.Rules
+
+// base are the rules of most series.
+func (p policy) base() pair { return pair{p.rules, p.set.Rules} }
+
+// shadow are the rules with those that would be in force instead.
+func (p policy) shadow() pair {
+	rules := p.base()
+	for i, r := range rules {
+		if s := r.Shadow(); s != nil {
+			rules[i] = s
+		}
+	}
+	return rules
+}
+
+// canary says for which rules of a pair those under shadow count.
+type canary [2]bool
+
+// hasCanary reports whether there are series that other rules count for.
+func (p policy) hasCanary() bool { return p.rules.HasCanary() || p.set.Rules.HasCanary() }
+
+// canaryOf tells which rules count for series with these labels, which no rule has
+// changed yet.
+func (p policy) canaryOf(ls []labels.Label, buf *[]byte) (c canary) {
+	if !p.hasCanary() {
+		return c
+	}
+	at := 0.0
+	at, *buf = relabel.CanaryOf(ls, *buf)
+	for i, r := range p.base() {
+		c[i] = r.InCanary(at)
+	}
+	return c
+}
+
+// under are the rules of the series of a canary.
+func (p policy) under(c canary) pair {
+	rules := p.base()
+	for i, tried := range c {
+		if tried {
+			rules[i] = rules[i].Shadow()
+		}
+	}
+	return rules
+}
+
 // rewrites reports whether the policy may change labels.
 func (p policy) rewrites() bool { return p.bound != nil || p.rules != nil || p.set.Rules != nil }
 
 // redacts reports whether there is something that must not be stored.
-func (p policy) redacts() bool { return p.rules.Redacts() || p.set.Rules.Redacts() }
+func (p policy) redacts() bool {
+	for _, r := range p.base() {
+		if r.Redacts() || r.HasCanary() && r.Shadow().Redacts() {
+			return true
+		}
+	}
+	return false
+}
 
-// hide returns text as it may be shown.
-func (p policy) hide(text string) string { return p.set.Rules.Hide(p.rules.Hide(text)) }
+// hide returns text as it may be shown, whatever series it is of.
+func (p policy) hide(text string) string {
+	for _, r := range p.base() {
+		if text = r.Hide(text); r.HasCanary() {
+			text = r.Shadow().Hide(text)
+		}
+	}
+	return text
+}
 
 // hideTail is how much of a text that was cut is not shown, because it may be half
 // of something. What is longer than that is known by its beginning.
@@ -59,39 +122,44 @@ func (o *outcomes) last() *relabel.Outcome {
 	return &o[1]
 }
 
-// ruling is the working memory of rules: for those in force and for those that
-// would be, each for those of the credential and of the tenant, whose labels may
-// be views of it.
+// ruling is the working memory of rules: for those that count for a series and for
+// those that do not, each for those of the credential and of the tenant, whose
+// labels may be views of it.
 type ruling struct {
-	unsorted        bool // the labels were not in order
-	compare         bool // with shadow rules
-	applied         bool // rules were
-	seen            int  // bytes of labels that rules looked at
-	now, then       outcomes
-	scratch, shadow [2]relabel.Scratch
+	unsorted       bool   // the labels were not in order
+	compare        bool   // with the rules that do not count
+	applied        bool   // rules were
+	canary         canary // that the series is of
+	seen           int    // bytes of labels that rules looked at
+	now, then      outcomes
+	scratch, other [2]relabel.Scratch
+	buf            []byte
 }
 
 // begin forgets the series before.
-func (r *ruling) begin(compare bool) { r.unsorted, r.applied, r.compare = false, false, compare }
+func (r *ruling) begin(compare bool) {
+	r.unsorted, r.applied, r.compare, r.canary = false, false, compare, canary{}
+}
 
 // hashWith sets the key of the hashes that redaction makes.
 func (r *ruling) hashWith(key []byte) {
 	for i := range r.scratch {
-		r.scratch[i].Key, r.shadow[i].Key = key, key
+		r.scratch[i].Key, r.other[i].Key = key, key
 	}
 }
 
 // apply applies rules one after the other.
-func (o *outcomes) apply(credential, tenant *relabel.Rules, ls []labels.Label, maxValueBytes int, s *[2]relabel.Scratch) {
+func (o *outcomes) apply(rules pair, ls []labels.Label, maxValueBytes int, s *[2]relabel.Scratch) {
 	*o = outcomes{}
-	o[0] = credential.Apply(ls, maxValueBytes, &s[0])
+	o[0] = rules[0].Apply(ls, maxValueBytes, &s[0])
 	if o[0].Reason == proto.OK {
-		o[1] = tenant.Apply(o[0].Labels, maxValueBytes, &s[1])
+		o[1] = rules[1].Apply(o[0].Labels, maxValueBytes, &s[1])
 	}
 }
 
 // rewrite changes the sorted labels ls as the policy wants. What rules did is in
-// r then, and what shadow rules would have done, if r.compare is set.
+// r then, and if r.compare is set what the others would have done: the shadow rules,
+// or for a series of the canary those that count for the rest.
 func (p policy) rewrite(ls []labels.Label, r *ruling) ([]labels.Label, refusal) {
 	ls, conflict := p.bound.Apply(ls)
 	if conflict != nil {
@@ -102,24 +170,28 @@ func (p policy) rewrite(ls []labels.Label, r *ruling) ([]labels.Label, refusal) 
 	}
 	longest := p.limits().MaxLabelValueBytes
 	r.applied = true
-	r.now.apply(p.rules, p.set.Rules, ls, longest, &r.scratch)
+	r.canary = p.canaryOf(ls, &r.buf)
+	rules := p.under(r.canary)
+	r.now.apply(rules, ls, longest, &r.scratch)
 	if r.compare {
-		credential, tenant := p.shadow()
-		r.then.apply(credential, tenant, ls, longest, &r.shadow)
+		others := p.shadow()
+		if r.canary != (canary{}) {
+			others = p.base()
+		}
+		r.then.apply(others, ls, longest, &r.other)
 	}
-	out := r.now.last()
+	out, of := r.now.last(), 1
+	if out == &r.now[0] {
+		of = 0
+	}
 	no := refusal{reason: out.Reason, label: out.Label}
 	switch out.Reason {
 	case proto.OK:
 		return out.Labels, no
 	case proto.RelabelDropped:
-		no.rule, no.credential = out.By, out == &r.now[0]
+		no.rule, no.credential, no.shadow = out.By, of == 0, r.canary[of]
 	case proto.ValueRejected:
-		rules := p.set.Rules
-		if out == &r.now[0] {
-			rules = p.rules
-		}
-		no.found = rules.Names(1 << out.By)[0]
+		no.found = rules[of].Names(1 << out.By)[0]
 	case proto.LabelsTooMany, proto.LabelValueTooLong:
 		no.byRules = true
 	}
@@ -149,11 +221,12 @@ func (req *request) note(rep *report) {
 // redactExemplars redacts the exemplars at the end of the frame, from ne on, of
 // series i.
 func (req *request) redactExemplars(i uint32, ne int) {
-	f, p, r := &req.frame, req.policy, &req.ruling
+	f, r := &req.frame, &req.ruling
+	rules := req.policy.under(req.series[i].canary)
 	f.Exemplars = keep(f.Exemplars, ne, func(e *exemplar.Exemplar) bool {
-		ls, reason := p.rules.Exemplar(e.Labels, &r.scratch[0])
+		ls, reason := rules[0].Exemplar(e.Labels, &r.scratch[0])
 		if reason == proto.OK {
-			ls, reason = p.set.Rules.Exemplar(ls, &r.scratch[1])
+			ls, reason = rules[1].Exemplar(ls, &r.scratch[1])
 		}
 		if reason != proto.OK {
 			req.rejected.Add(reason, proto.Counts{Exemplars: 1}, i, e.Ts, func() string {
@@ -171,16 +244,18 @@ func (req *request) redactExemplars(i uint32, ne int) {
 
 // redactMetadata returns m as it may be stored, or false when it must not be. Of
 // a help text longer than most bytes only the beginning is looked at: in version 2
-// few bytes of references stand for many of them.
+// few bytes of references stand for many of them. Whether it is of a canary, its
+// family alone decides, because many series share it.
 func (req *request) redactMetadata(i uint32, m proto.Metadata, most int) (proto.Metadata, bool) {
 	p, r := req.policy, &req.ruling
 	long := len(m.Help) > most+hideTail
 	m.Help = cut(m.Help, most+hideTail)
 	r.seen += len(m.Family) + len(m.Help) + len(m.Unit)
 	was := m
-	m, reason := p.rules.Metadata(m, &r.scratch[0])
+	rules := p.under(p.canaryOf([]labels.Label{{Name: model.MetricNameLabel, Value: m.Family}}, &r.buf))
+	m, reason := rules[0].Metadata(m, &r.scratch[0])
 	if reason == proto.OK {
-		m, reason = p.set.Rules.Metadata(m, &r.scratch[1])
+		m, reason = rules[1].Metadata(m, &r.scratch[1])
 	}
 	if reason != proto.OK {
 		req.refuseMetadata(reason, i, "", func() string {

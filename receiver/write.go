@@ -199,12 +199,6 @@ func tooManySamples(limit int) error {
 		"the request has more than %d samples (max_samples_per_request); %s", limit, smallerBatches)
 }
 
-// decision is a verdict that is not yet remembered.
-type decision struct {
-	id     proto.Hash
-	reason proto.Reason
-}
-
 // decide passes the missing verdicts and remembers them. Labels of series that
 // are admitted for the first time go into the frame. Together they may have
 // maxBytes: in version 2 few bytes stand for many.
@@ -226,11 +220,11 @@ func (req *request) decide(adm *admissions, maxBytes int) error {
 		s, d := &req.series[i], decisions[n]
 		switch v := s.verdict; {
 		case v != nil:
-			s.verdict = adm.insert(req.policy, s.Key, v.id, v.reason, v.handle.Load(), v.metadata.Load())
+			s.verdict = adm.insert(req.policy, s.Key, v.decision, v.handle.Load(), v.metadata.Load())
 		case !s.Cacheable():
-			s.verdict = new(verdict).set(d.id, d.reason, proto.NoHandle, 0)
+			s.verdict = new(verdict).set(d, proto.NoHandle, 0)
 		default:
-			s.verdict = adm.insert(req.policy, s.Key, d.id, d.reason, proto.NoHandle, 0)
+			s.verdict = adm.insert(req.policy, s.Key, d, proto.NoHandle, 0)
 		}
 	}
 	return nil
@@ -243,7 +237,7 @@ func (req *request) decideOne(i uint32, seed uint64, rep *report, maxBytes int) 
 	ls, no := req.admit(&req.series[i].Series)
 	req.ruling.compare = false
 	req.note(rep)
-	d.reason = no.reason
+	d.reason, d.canary = no.reason, req.ruling.canary
 	if no.reason != proto.OK {
 		return d, req.spell(nil, maxBytes)
 	}

@@ -60,7 +60,17 @@ func Compile(c *Config, prefix string) (*Rules, []error) {
 		if c.Shadow.Shadow != nil {
 			k.errorf(at(prefix, "shadow.shadow"), "must not be set: shadow rules have none of their own")
 		}
+		if c.Shadow.Canary != 0 {
+			k.errorf(at(prefix, "shadow.canary"), "must not be set: it belongs beside shadow")
+		}
 		rules.shadow = k.rules(c.Shadow, at(prefix, "shadow"))
+	}
+	rules.canary = c.Canary / 100
+	switch {
+	case !(c.Canary >= 0 && c.Canary <= 100):
+		k.errorf(at(prefix, "canary"), "%v: must be a percentage, 0 to 100", c.Canary)
+	case c.Canary > 0 && c.Shadow == nil:
+		k.errorf(at(prefix, "canary"), "%v: needs rules under shadow, which it applies", c.Canary)
 	}
 	switch {
 	case len(k.errs) > 0:

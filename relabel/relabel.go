@@ -10,6 +10,7 @@
 //	redact.go    what is found is hashed, masked, dropped, rejected or reported
 //	detect.go    what detectors find: email, card, addresses, UUID
 //	secrets.go   JWT, and keys and tokens that tell themselves by a prefix
+//	canary.go    the share of series that other rules are tried on
 //	tally.go     what rules did, and what others would change
 //
 // All of it is a pure function of the labels and the rules, so that receivers
@@ -39,8 +40,11 @@ type Config struct {
 	LongValues    LongValues  `yaml:"long_values,omitempty"`
 	HashKey       Secret      `yaml:"hash_key,omitempty"` // of redaction by hash; none: one that the server has for the tenant
 	Tests         []Test      `yaml:"tests,omitempty"`
-	// Shadow are rules that change nothing: it is counted what they would change.
+	// Shadow are rules that change nothing: it is counted what they would change. They
+	// are all of another version, redaction included.
 	Shadow *Config `yaml:"shadow,omitempty"`
+	// Canary is the percentage of series for which Shadow counts instead.
+	Canary float64 `yaml:"canary,omitempty"`
 }
 
 // Rule is one step of relabelling, in the syntax of Prometheus, whose own type
@@ -96,6 +100,7 @@ type Rules struct {
 	long   LongValues
 	key    []byte // of hashes; nil: Scratch.Key
 	shadow *Rules
+	canary float64 // share of series for which shadow counts, 0 to 1
 	config *Config // that it was compiled of
 }
 

@@ -384,6 +384,8 @@ tests: [{series: 'up', expect: dropped}]
 shadow:
   long_values: shrink
   shadow: {}
+  canary: 1
+canary: 101
 `), "tenants.a.rules")
 	for i, want := range []string{
 		"tenants.a.rules.metric_relabel_configs[0].action: \"nonsense\"",
@@ -405,12 +407,23 @@ shadow:
 		"tenants.a.rules.long_values: \"shrink\"",
 		"tenants.a.rules.hash_key: 5 bytes",
 		"tenants.a.rules.shadow.shadow: must not be set",
+		"tenants.a.rules.shadow.canary: must not be set",
 		"tenants.a.rules.shadow.long_values: \"shrink\"",
+		"tenants.a.rules.canary: 101: must be a percentage, 0 to 100",
 	} {
 		require.Greater(t, len(errs), i, want)
 		require.ErrorContains(t, errs[i], want)
 	}
-	require.Len(t, errs, 20)
+	require.Len(t, errs, 22)
+	for text, want := range map[string]string{
+		"canary: 5":                "canary: 5: needs rules under shadow",
+		"canary: -1\nshadow: {}":   "canary: -1: must be a percentage",
+		"canary: .nan\nshadow: {}": "canary: NaN: must be a percentage",
+	} {
+		_, errs := Compile(parse(t, text), "")
+		require.Len(t, errs, 1, text)
+		require.ErrorContains(t, errs[0], want)
+	}
 }
 
 func TestRead(t *testing.T) {
