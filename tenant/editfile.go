@@ -16,36 +16,59 @@ const newFileMode = 0o640
 // EditFile makes a change to the runtime file, over the settings of a process,
 // and replaces the file in one step if all of it is valid then. A file that is
 // not there is made. Two editors wait for each other; one that does not, such as
-// a person's, is noticed if it wrote meanwhile.
+// a person's, is noticed if it wrote meanwhile. RollBack takes it back.
 func EditFile(cfg Config, base Settings, change func(*Edit) error) error {
+	_, err := rewrite(cfg, &base, func(_ string, src []byte) ([]byte, error) { return edited(src, change) })
+	return err
+}
+
+// rewritten is what a runtime file said before it was rewritten, as far as it was
+// valid, and after.
+type rewritten struct{ before, after *version }
+
+// rewrite replaces the runtime file by what next makes of its name and content. The
+// content before is kept beside it.
+func rewrite(cfg Config, base *Settings, next func(name string, src []byte) ([]byte, error)) (rewritten, error) {
 	name, mode, err := target(cfg.File)
 	if err != nil {
-		return err
+		return rewritten{}, err
 	}
 	unlock, err := lockDir(filepath.Dir(name))
 	if err != nil {
-		return fmt.Errorf("lock the folder of %s: %w", name, err)
+		return rewritten{}, fmt.Errorf("lock the folder of %s: %w", name, err)
 	}
 	defer unlock()
 	src, err := readIfThere(name)
 	if err != nil {
-		return err
+		return rewritten{}, err
 	}
-	out, err := edited(src, change)
+	out, err := next(name, src)
 	if err != nil {
-		return fmt.Errorf("%s: %w", cfg.File, err)
+		return rewritten{}, fmt.Errorf("%s: %w", cfg.File, err)
 	}
-	if _, errs := parse(cfg, out, &base, &version{unlisted: entry{settings: &base}}); len(errs) > 0 {
-		return fmt.Errorf("the file is as it was, because with this change it would not be valid:\n%w", errors.Join(errs...))
+	none := &version{unlisted: entry{settings: base}}
+	before, errs := parse(cfg, src, base, none)
+	if len(errs) > 0 {
+		before = none
+	}
+	after, errs := parse(cfg, out, base, before)
+	if len(errs) > 0 {
+		return rewritten{}, fmt.Errorf("the file is as it was, because with this change it would not be valid:\n%w", errors.Join(errs...))
 	}
 	now, err := readIfThere(name)
 	if err != nil {
-		return err
+		return rewritten{}, err
 	}
 	if !bytes.Equal(now, src) {
-		return fmt.Errorf("%s: was changed by somebody else meanwhile, and is as they left it; try again", cfg.File)
+		return rewritten{}, fmt.Errorf("%s: was changed by somebody else meanwhile, and is as they left it; try again", cfg.File)
 	}
-	return replace(name, out, mode)
+	if bytes.Equal(out, src) {
+		return rewritten{before, after}, nil
+	}
+	if err := keepBefore(name, src, out, mode); err != nil {
+		return rewritten{}, fmt.Errorf("keep the version before beside %s: %w", name, err)
+	}
+	return rewritten{before, after}, replace(name, out, mode)
 }
 
 // target returns the file behind symbolic links, which are to stay, and the mode

@@ -6,7 +6,7 @@
 //	                  └─ throttle, for what is not found; audit, for what is refused
 //	tenant id ── Directory.Settings ──> *Settings (immutable): limits, rules, state
 //	runtime file ── Directory.Run (watch.go) ── parse (file.go) ──> version, in force for all of the above
-//	weir tenant, token, limits ── EditFile (editfile.go) ── Edit (edit.go) ──> runtime file
+//	weir tenant, token, limits ── EditFile (editfile.go) ── Edit (edit.go) ──> runtime file, and the version before (rollback.go)
 //	what it does ── Usage ──> metrics of the tenants that do most, and of the rest
 //
 //	authenticate.go  what a request shows, and whether that does

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -25,7 +26,8 @@ type tenantCommands struct {
 		Check struct {
 			File string `arg:"" optional:"" help:"Instead of -tenants.file."`
 		} `cmd:"" help:"Report every violation in the tenants file."`
-	} `cmd:"" help:"Look at the tenants file."`
+		Rollback struct{} `cmd:"" help:"Put back the version before the last change by a command. Twice is not at all."`
+	} `cmd:"" help:"Look at the tenants file as a whole."`
 
 	Tenant struct {
 		List   struct{} `cmd:"" help:"List tenants, their plans and what they set themselves."`
@@ -86,19 +88,20 @@ type streams struct{ stdout, stderr io.Writer }
 // tenantCommand returns what the command of that name does, or nil.
 func tenantCommand(name string) func(*cli, Config, streams) error {
 	return map[string]func(*cli, Config, streams) error{
-		"tenants check":  (*cli).checkTenants,
-		"tenant list":    (*cli).listTenants,
-		"tenant create":  (*cli).createTenant,
-		"tenant suspend": (*cli).suspendTenant,
-		"tenant resume":  (*cli).resumeTenant,
-		"tenant delete":  (*cli).deleteTenant,
-		"token create":   (*cli).createToken,
-		"token list":     (*cli).listTokens,
-		"token revoke":   (*cli).revokeToken,
-		"token rotate":   (*cli).rotateToken,
-		"limits get":     (*cli).getLimits,
-		"limits set":     (*cli).setLimits,
-		"limits unset":   (*cli).unsetLimits,
+		"tenants check":    (*cli).checkTenants,
+		"tenants rollback": (*cli).rollBackTenants,
+		"tenant list":      (*cli).listTenants,
+		"tenant create":    (*cli).createTenant,
+		"tenant suspend":   (*cli).suspendTenant,
+		"tenant resume":    (*cli).resumeTenant,
+		"tenant delete":    (*cli).deleteTenant,
+		"token create":     (*cli).createToken,
+		"token list":       (*cli).listTokens,
+		"token revoke":     (*cli).revokeToken,
+		"token rotate":     (*cli).rotateToken,
+		"limits get":       (*cli).getLimits,
+		"limits set":       (*cli).setLimits,
+		"limits unset":     (*cli).unsetLimits,
 	}[name]
 }
 
@@ -111,6 +114,22 @@ func (c *cli) checkTenants(cfg Config, out streams) error {
 		return err
 	}
 	fmt.Fprintf(out.stdout, "%s is valid: %d tenants, %d credentials\n", cfg.Tenants.File, len(d.Tenants()), len(d.DescribeCredentials()))
+	return nil
+}
+
+func (c *cli) rollBackTenants(cfg Config, out streams) error {
+	if cfg.Tenants.File == "" {
+		return errNoTenantsFile
+	}
+	r, err := tenant.RollBack(cfg.Tenants, cfg.settings())
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out.stdout, "%s is as it was before the last change: version %s in place of %s\n", cfg.Tenants.File, r.To, cmp.Or(r.From, "one that was not valid"))
+	fmt.Fprintf(out.stdout, "something else holds for %d of the tenants in it\n", r.Tenants)
+	if len(r.Credentials) > 0 {
+		fmt.Fprintf(out.stdout, "these credentials are what they were before, with secrets that may have been revoked: %s\n", strings.Join(r.Credentials, ", "))
+	}
 	return nil
 }
 

@@ -96,6 +96,29 @@ tenants:
 	require.Contains(t, f.content(), "state: active")
 }
 
+func TestTenantsRollback(t *testing.T) {
+	f := newTenantsFile(t, platform)
+	_, stderr := f.weir(1, "tenants", "rollback")
+	require.Contains(t, stderr, "no version is kept that was before this one")
+	f.weir(0, "token", "create", "team-a", "-id", "x")
+	f.weir(0, "token", "revoke", "x")
+	revoked := f.content()
+	f.weir(1, "limits", "set", "team-a", "max_exemplars=-1") // is no edit
+	out, _ := f.weir(0, "tenants", "rollback")
+	require.Regexp(t, `(?s)is as it was before the last change: version [0-9a-f]{64} in place of [0-9a-f]{64}
+something else holds for 0 of the tenants in it
+these credentials are what they were before, with secrets that may have been revoked: x
+$`, out)
+	require.Contains(t, f.content(), "id: x")
+	out, _ = f.weir(0, "tenants", "rollback")
+	require.NotContains(t, out, "credentials")
+	require.Equal(t, revoked, f.content())
+	require.NoError(t, os.WriteFile(f.name, []byte(platform), 0o600))
+	_, stderr = f.weir(1, "tenants", "rollback")
+	require.Contains(t, stderr, "somebody else has since")
+	require.Equal(t, platform, f.content())
+}
+
 func TestTenantCommandsThatFail(t *testing.T) {
 	f := newTenantsFile(t, platform)
 	for _, tc := range []struct{ command, want string }{
@@ -127,7 +150,7 @@ func TestTenantCommandsThatFail(t *testing.T) {
 }
 
 func TestTenantCommandsWithoutFile(t *testing.T) {
-	for _, command := range []string{"tenants check", "tenant list", "tenant create a", "limits get a"} {
+	for _, command := range []string{"tenants check", "tenants rollback", "tenant list", "tenant create a", "limits get a"} {
 		var stdout, stderr bytes.Buffer
 		require.NotZero(t, run(t.Context(), strings.Fields(command), env(nil), &stdout, &stderr), command)
 		require.Contains(t, stderr.String(), "there is no tenants file: name one by -tenants.file", command)
