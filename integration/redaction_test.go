@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -261,6 +262,9 @@ func (x *redacting) read() {
 		x.hear(nil, x.s.Text(x, at+"?"+form.Encode()))
 	}
 	x.hear(nil, x.s.As("").Text(x, "/metrics"))
+	out, err := exec.CommandContext(x.Context(), harness.Binary(x), "quarantine", "list", "-url", x.s.Process().URL, "-tenant", "team").CombinedOutput()
+	require.NoError(x, err, "%s", out)
+	x.hear(nil, string(out))
 	for _, selector := range []string{"up", "edge", `exploding`, "delta_total"} {
 		x.hear(nil, explained(x.T, x.s, "team", selector))
 		x.hear(nil, explained(x.T, x.s, "team", selector, "-json"))

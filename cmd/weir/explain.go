@@ -19,7 +19,7 @@ import (
 type explainFlags struct {
 	Selectors []string    `arg:"" name:"selector" help:"Series to explain, such as '{__name__=\"up\",job=\"node\"}'."`
 	JSON      bool        `name:"json" help:"Print the answer as it came."`
-	Client    clientFlags `embed:""`
+	Client    readerFlags `embed:""`
 }
 
 // run asks a weir and prints what it says.

@@ -28,7 +28,7 @@ func TestExplainObeysNobody(t *testing.T) {
 	}))
 	defer srv.Close()
 	var out strings.Builder
-	f := explainFlags{Selectors: []string{"up"}, Client: clientFlags{URL: srv.URL}}
+	f := explainFlags{Selectors: []string{"up"}, Client: readerFlags{clientFlags: clientFlags{URL: srv.URL}}}
 	require.NoError(t, f.run(t.Context(), env(nil), &out))
 	require.NotContains(t, out.String(), "\x1b")
 	require.NotContains(t, out.String(), "\r")

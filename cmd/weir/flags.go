@@ -28,8 +28,9 @@ type cli struct {
 		Check struct{} `cmd:"" help:"Report every violation in the configuration."`
 		Print struct{} `cmd:"" help:"Print the configuration that would run."`
 	} `cmd:"" help:"Look at the configuration."`
-	Explain explainFlags `cmd:"" help:"Say why samples are missing, by asking a weir that runs."`
-	Rules   struct {
+	Explain    explainFlags    `cmd:"" help:"Say why samples are missing, by asking a weir that runs."`
+	Quarantine quarantineFlags `cmd:"" help:"Look at metrics that one label makes explode, in a weir that runs."`
+	Rules      struct {
 		Test struct {
 			Files []string `arg:"" name:"file" help:"YAML with metric_relabel_configs, redact, tests ... as a tenant has them."`
 		} `cmd:"" help:"Run the tests in files of relabel rules."`

@@ -12,6 +12,7 @@
 //	health.go       the state of each part, for /ready
 //	tenants.go      commands that look at the tenants file, and edit it
 //	explain.go      a command that asks a weir that runs; client.go speaks to it
+//	quarantine.go   commands for metrics that explode, of the same kind
 //	selfmetrics.go  our own metrics, through the write path
 //	rulestest.go    the tests of relabel rules
 //	secret.go       what keys of hashes are derived from
@@ -63,6 +64,11 @@ func run(ctx context.Context, args []string, getenv func(string) (string, bool),
 		return 0
 	case "explain":
 		if err := flags.Explain.run(ctx, getenv, stdout); err != nil {
+			return fail(1, err)
+		}
+		return 0
+	case "quarantine list", "quarantine release":
+		if err := flags.Quarantine.run(ctx, command, getenv, stdout); err != nil {
 			return fail(1, err)
 		}
 		return 0
