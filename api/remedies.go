@@ -52,6 +52,7 @@ var remedies = map[proto.Reason]string{
 	proto.SeriesLimit:             "look at GET /api/v1/cardinality for what the series consist of, drop what nobody needs, or ask the operator for a higher limit",
 	proto.MetricSeriesLimit:       "look at GET /api/v1/cardinality?selector=METRIC for the label that makes so many series, and drop it",
 	proto.LabelSetSeriesLimit:     "write fewer series into this label set, or ask the operator for a higher limit of it",
+	proto.LabelSetRate:            "send less into this label set, give it a sender of its own, which is then told to wait, or ask the operator for a higher limit of it",
 	proto.Quarantined:             "look at GET /api/v1/cardinality/quarantine for the label that explodes, and stop it at its source or drop it by a rule",
 }
 

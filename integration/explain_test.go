@@ -88,6 +88,14 @@ func causes() []cause {
 				c.push(harness.Series{Labels: append([]string{"a", a}, c.name...), Samples: c.at(0)})
 			}
 		}),
+		of(proto.LabelSetRate, "", func(c *caused) {
+			all := make([]harness.Sample, 20) // ten more than there is to begin with
+			for i := range all {
+				all[i] = c.at(time.Duration(i) * time.Millisecond)[0]
+			}
+			c.push(harness.Series{Labels: c.name, Samples: all})
+			c.push(harness.Series{Labels: c.name, Samples: c.at(time.Second)})
+		}),
 		of(proto.Quarantined, "", explode),
 		of(proto.SampleTooFarInFuture, "", func(c *caused) { c.push(harness.Series{Labels: c.name, Samples: c.at(11 * time.Minute)}) }),
 		of(proto.SampleTooOld, "", func(c *caused) { c.push(harness.Series{Labels: c.name, Samples: c.at(-2 * time.Hour)}) }),
@@ -192,6 +200,7 @@ weir-label-set-series-limit: {limits: {label_sets: [{name: mine, match: '{case=~
 weir-quarantined: {limits: {quarantine: enforce}}
 weir-tenant-suspended: {state: read-only}
 weir-tenant-held: {state: held}
+weir-label-set-rate: {limits: {label_sets: [{name: mine, match: '{case=~".+"}', ingestion_rate: 1}]}}
 `
 
 // at is a sample that is after the present.

@@ -44,6 +44,7 @@ const (
 	MetricSeriesLimit
 	LabelSetSeriesLimit
 	Quarantined
+	LabelSetRate
 
 	// Reasons is the number of reasons.
 	Reasons
@@ -84,6 +85,7 @@ var reasonIDs = [Reasons]string{
 	MetricSeriesLimit:       "weir-metric-series-limit",
 	LabelSetSeriesLimit:     "weir-label-set-series-limit",
 	Quarantined:             "weir-quarantined",
+	LabelSetRate:            "weir-label-set-rate",
 }
 
 // ID returns the stable id of r.

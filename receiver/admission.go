@@ -38,6 +38,7 @@ type verdict struct {
 // A decision is the part of a verdict that never changes.
 type decision struct {
 	id     proto.Hash   // identity of the canonical labels; only if admitted
+	sets   sets         // that have a rate, and the series; only if admitted
 	reason proto.Reason // proto.OK: admitted
 	canary canary       // which rules count for the series
 }

@@ -16,7 +16,8 @@ import (
 )
 
 // TestAllocations: a request of known series takes no memory per sample, only a
-// little for itself, whatever its size, and no more under rules.
+// little for itself, whatever its size, and no more under rules and rates of label
+// sets.
 func TestAllocations(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // it would empty the pools
 	for _, v := range versions {
@@ -24,6 +25,9 @@ func TestAllocations(t *testing.T) {
 			rules := []string{"", "", "", tenRules}[i]
 			t.Run(fmt.Sprintf("version=%s/series=%d/rules=%t", v, n, rules != ""), func(t *testing.T) {
 				s := newSetup(t, bounded(100, 1<<30), withRules(t, rules), func(s *setup) { s.ing = discard{} })
+				if rules != "" {
+					s.Receiver.Settings("a").Limits.LabelSets = tenSets() // before anybody looks
+				}
 				body := encode(v, 0, n, time.Now().UnixMilli())
 				hr := newRequest(v, nil)
 				hr.Header.Set(tenant.Header, "a")

@@ -40,7 +40,8 @@ type rates struct {
 type pacer struct {
 	mu        sync.Mutex
 	line      *line          // guarded by mu
-	limits    *tenant.Limits // guarded by mu; that line was set to
+	sets      setRates       // guarded by mu
+	limits    *tenant.Limits // guarded by mu; that line and sets were set to
 	held      int            // guarded by mu
 	heldBytes int            // guarded by mu
 }
@@ -105,7 +106,7 @@ func (rs *rates) dropIdle() {
 	now := time.Now()
 	for id, p := range rs.tenants {
 		p.mu.Lock()
-		if p.held == 0 && p.line.idle(now) {
+		if p.held == 0 && p.line.idle(now) && p.sets.full(now) {
 			delete(rs.tenants, id)
 		}
 		p.mu.Unlock()
@@ -153,7 +154,7 @@ func (p *pacer) arrive(req *request, a *arrival, m *rateMetrics) (time.Duration,
 	now := time.Now()
 	p.under(req.policy.limits(), now)
 	a.by429 = answers429(req.policy.limits().OnLimit, req.otlp, req.hr.UserAgent(), p.line.drops(a.sender))
-	a.mayHold = p.held < maxHeld && p.heldBytes+req.heldBytes() <= maxHeldBytes
+	a.mayHold = p.mayHold(req)
 	v := p.line.arrive(now, a)
 	req.nearRates = p.line.use(req.nearRates[:0], proto.NearLimit)
 	m.count(p.line, &v, &a.cost)
@@ -168,6 +169,11 @@ func (p *pacer) arrive(req *request, a *arrival, m *rateMetrics) (time.Duration,
 	return v.hold, nil
 }
 
+// mayHold reports whether one more request may be held. The caller holds mu.
+func (p *pacer) mayHold(req *request) bool {
+	return p.held < maxHeld && p.heldBytes+req.heldBytes() <= maxHeldBytes
+}
+
 // heldBytes is the memory that a request keeps while it is held, about.
 func (req *request) heldBytes() int { return len(req.body) + int(workingBytes(len(req.decoded))) }
 
@@ -177,6 +183,7 @@ func (p *pacer) under(lim *tenant.Limits, now time.Time) {
 	if p.limits != lim {
 		p.limits = lim
 		p.line.set(lim.Rates(share))
+		p.sets = p.sets.under(lim, now)
 	}
 }
 
@@ -203,13 +210,17 @@ func (p *pacer) hold(ctx context.Context, wait time.Duration, req *request, m *r
 // giveBack returns what a request was charged of which nothing was stored: it will
 // be repeated, and charged again.
 func (r *Receiver) giveBack(req *request) {
-	if req.paid == (tenant.Cost{}) || req.postponed != nil {
+	if req.paid == (tenant.Cost{}) && req.paidSets == (setUse{}) || req.postponed != nil {
 		return
 	}
 	p := r.rates.of(req.who.Tenant)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.line.Return(&req.paid)
+	if req.paidSets != (setUse{}) {
+		p.under(req.policy.limits(), time.Now()) // whose sets they are
+		p.sets.giveBack(&req.paidSets)
+	}
 }
 
 // cost is what the request takes, refused samples included: they took the same
@@ -274,7 +285,7 @@ func (rs *rates) Collect(ch chan<- prometheus.Metric) {
 	for id, p := range rs.tenants {
 		p.mu.Lock()
 		p.line.Advance(now)
-		for _, q := range p.line.use(nil, 0) {
+		for _, q := range append(p.line.use(nil, 0), p.sets.use(now)...) {
 			if q.Current > 0 {
 				uses = append(uses, use{id, q})
 			}

@@ -4,6 +4,7 @@
 //	decode.go     snappy, zstd or gzip into a pooled buffer
 //	write.go      write: scan each series, find its verdict, append to the frame
 //	rates.go      pace: hold or refuse what is beyond the rates of the tenant (line.go, quota.go)
+//	setrates.go   paceSets: keep out series of label sets that are beyond theirs
 //	replicate.go  replicate: send the frame, teach labels an ingester does not know
 //	  └─ Ingester.Write
 //	answer.go     the status and the text; account.go: counters and the ledger

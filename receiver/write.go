@@ -39,6 +39,10 @@ type request struct {
 	nearRates  []proto.Quota // of the tenant
 	nearSeries []proto.Quota // limits on series, likewise
 
+	rated    ratedSets // that over and paidSets are about
+	over     sets      // that are used up
+	paidSets setUse    // what they were charged
+
 	parsed  int // series whose labels were parsed
 	spelled int // bytes of the labels that were copied
 
@@ -121,6 +125,7 @@ func (req *request) release() {
 	req.hr, req.source, req.otlp, req.who, req.policy = nil, "", false, tenant.Identity{}, policy{}
 	req.paced, req.paid = false, tenant.Cost{}
 	req.nearRates, req.nearSeries = req.nearRates[:0], req.nearSeries[:0]
+	req.rated, req.over, req.paidSets = nil, 0, setUse{}
 	requests.Put(req)
 }
 
@@ -138,9 +143,12 @@ func (r *Receiver) write(ctx context.Context, v proto.Version, req *request, max
 		return err
 	}
 	if len(req.undecided) > 0 {
-		if err := req.decide(adm, r.cfg.maxSpelled()); err != nil {
+		if err := req.decide(adm, r.ratedSets(req), r.cfg.maxSpelled()); err != nil {
 			return err
 		}
+	}
+	if err := r.paceSets(ctx, req); err != nil {
+		return err
 	}
 	if err := req.build(r.cfg.maxSpelled(), time.Now()); err != nil {
 		return err
@@ -202,7 +210,7 @@ func tooManySamples(limit int) error {
 // decide passes the missing verdicts and remembers them. Labels of series that
 // are admitted for the first time go into the frame. Together they may have
 // maxBytes: in version 2 few bytes stand for many.
-func (req *request) decide(adm *admissions, maxBytes int) error {
+func (req *request) decide(adm *admissions, rated ratedSets, maxBytes int) error {
 	decisions := make([]decision, len(req.undecided))
 	rep := adm.reportOf(req.policy)
 	for n, i := range req.undecided {
@@ -210,7 +218,7 @@ func (req *request) decide(adm *admissions, maxBytes int) error {
 			continue // known, in the old generation
 		}
 		var err error
-		if decisions[n], err = req.decideOne(i, adm.seed, rep, maxBytes); err != nil {
+		if decisions[n], err = req.decideOne(i, adm.seed, rep, rated, maxBytes); err != nil {
 			return err
 		}
 	}
@@ -231,7 +239,7 @@ func (req *request) decide(adm *admissions, maxBytes int) error {
 }
 
 // decideOne decides about series i, which is new.
-func (req *request) decideOne(i uint32, seed uint64, rep *report, maxBytes int) (d decision, err error) {
+func (req *request) decideOne(i uint32, seed uint64, rep *report, rated ratedSets, maxBytes int) (d decision, err error) {
 	req.parsed++
 	req.ruling.begin(rep != nil && rep.shadow != nil)
 	ls, no := req.admit(&req.series[i].Series)
@@ -245,6 +253,7 @@ func (req *request) decideOne(i uint32, seed uint64, rep *report, maxBytes int) 
 		return d, err
 	}
 	d.id, req.canon = proto.Identity(ls, seed, req.canon)
+	d.sets = rated.of(ls)
 	req.frame.Labels = append(req.frame.Labels, proto.SeriesLabels{Series: i, Labels: req.copyLabels(ls)})
 	return d, nil
 }
@@ -307,6 +316,12 @@ func (req *request) build(maxBytes int, now time.Time) error {
 		isNew := len(newLabels) > 0 && newLabels[0].Series == uint32(i)
 		switch s.reason {
 		case proto.OK:
+			if req.over != 0 && req.beyondSetRate(uint32(i)) {
+				if isNew {
+					newLabels = newLabels[1:]
+				}
+				continue
+			}
 		case proto.RelabelDropped:
 			req.drop(uint32(i))
 			continue

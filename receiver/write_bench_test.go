@@ -69,12 +69,12 @@ redact:
 `
 
 // BenchmarkWrite measures a request of 2,000 series with 12 labels and one
-// sample each, of 100,000 series that are sent round and round, without rules and
-// with ten and two detectors.
+// sample each, of 100,000 series that are sent round and round, without rules, with
+// ten and two detectors, and with ten label sets that have a rate and every series.
 func BenchmarkWrite(b *testing.B) {
 	for _, v := range []proto.Version{proto.V1, proto.V2} {
 		for _, to := range []string{"discard", "tsdb"} {
-			for _, rules := range []string{"none", "ten"} {
+			for _, rules := range []string{"none", "ten", "sets"} {
 				b.Run(fmt.Sprintf("version=%s/to=%s/rules=%s", v, to, rules), func(b *testing.B) {
 					var ing receiver.Ingester = discard{}
 					if to == "tsdb" {
@@ -106,14 +106,26 @@ func BenchmarkNewSeries(b *testing.B) {
 	}
 }
 
+// tenSets have rates that nobody reaches, and every series.
+func tenSets() (all []tenant.LabelSet) {
+	for i := range 10 {
+		all = append(all, tenant.LabelSet{Name: fmt.Sprint(i), Match: `{__name__=~".+"}`, IngestionRate: 1e9})
+	}
+	return all
+}
+
 // newBenchmark returns what sends a request to a new receiver.
 func newBenchmark(b *testing.B, v proto.Version, ing receiver.Ingester, rules string) (send func(body []byte)) {
 	var compiled *relabel.Rules
 	if rules == "ten" {
 		compiled = compileRules(b, tenRules)
 	}
+	lim := tenant.DefaultLimits()
+	if rules == "sets" {
+		lim.LabelSets = tenSets()
+	}
 	r := receiver.New(receiver.DefaultConfig(), receiver.Deps{
-		Ingester: ing, Tenants: tenant.NewDirectory(tenant.ModeNone, tenant.DefaultSettings()), Settings: settingsOf(defaultLimits(), compiled),
+		Ingester: ing, Tenants: tenant.NewDirectory(tenant.ModeNone, tenant.DefaultSettings()), Settings: settingsOf(func(string) *tenant.Limits { return &lim }, compiled),
 		Budget: overload.New(overload.DefaultConfig(), slog.New(slog.DiscardHandler), prometheus.NewRegistry()).Writes,
 		Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(),
 	})

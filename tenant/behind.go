@@ -31,7 +31,7 @@ func (l *Limits) Behind(reason proto.Reason) (path string, value any) {
 		return "limits.max_active_series", l.MaxActiveSeries
 	case proto.MetricSeriesLimit:
 		return "limits.max_series_per_metric", l.MaxSeriesPerMetric
-	case proto.LabelSetSeriesLimit:
+	case proto.LabelSetSeriesLimit, proto.LabelSetRate:
 		return "limits.label_sets", nil // there are several: the text of the refusal says which
 	case proto.Quarantined:
 		return "limits.quarantine", l.Quarantine

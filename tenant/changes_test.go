@@ -56,7 +56,7 @@ func TestChanges(t *testing.T) {
 		{"another key of hashes", "tenants: {a: {relabel: {hash_key: 0123456789abcdef}}}", "tenants: {a: {relabel: {hash_key: 0123456789abcdeX}}}",
 			[]string{"change tenant a [relabel.hash_key: <secret> -> <secret>]"}},
 		{"label sets", "tenants: {a: {}}", "tenants: {a: {limits: {label_sets: [{name: x, match: '{a=\"b\"}'}]}}}",
-			[]string{`change tenant a [limits.label_sets: [{name: x, match: '{a="b"}', max_active_series: 0}]]`}},
+			[]string{`change tenant a [limits.label_sets: [{name: x, match: '{a="b"}', max_active_series: 0, ingestion_rate: 0}]]`}},
 
 		{"a credential", "", credential(", secrets: [{sha256: " + one + ", expires: 2100-01-01T00:00:00Z}]"),
 			[]string{"add credential c [scopes: [write] secrets.1a1a1a1a: until 2100-01-01T00:00:00Z tenants: [a]]"}},

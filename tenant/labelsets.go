@@ -14,10 +14,31 @@ type LabelSet struct {
 	Name            string `yaml:"name"`
 	Match           string `yaml:"match"`             // a selector: {team="a"}
 	MaxActiveSeries int    `yaml:"max_active_series"` // 0: no limit
+	IngestionRate   int    `yaml:"ingestion_rate"`    // floats and native histograms a second; 0: no limit
 }
 
 // maxLabelSets is more than anybody reads. Each new series is compared with all.
 const maxLabelSets = 100
+
+// MaxRatedSets is how many label sets may have a rate: a verdict on a series has a
+// bit for each.
+const MaxRatedSets = 32
+
+// HasSetRates reports whether any label set has a rate.
+func (l *Limits) HasSetRates() bool {
+	for i := range l.LabelSets {
+		if l.LabelSets[i].IngestionRate > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Rates returns the share of the set's rate that one receiver grants, of 1.
+func (s *LabelSet) Rates(share float64) Rates {
+	rate := share * float64(s.IngestionRate)
+	return Rates{Samples: {PerSecond: rate, Burst: burstSeconds * rate}}
+}
 
 // Matchers returns what Match says.
 func (s *LabelSet) Matchers() ([]*labels.Matcher, error) {
@@ -44,7 +65,7 @@ func (l *Limits) validateSeries(prefix string) []error {
 	if len(l.LabelSets) > maxLabelSets {
 		bad("label_sets", len(l.LabelSets), fmt.Sprintf("must be at most %d", maxLabelSets))
 	}
-	names := make(map[string]bool)
+	names, rated := make(map[string]bool), 0
 	for i, s := range l.LabelSets {
 		at := fmt.Sprintf("label_sets[%d]", i)
 		if s.Name == "" || names[s.Name] {
@@ -57,6 +78,15 @@ func (l *Limits) validateSeries(prefix string) []error {
 		if s.MaxActiveSeries < 0 {
 			bad(at+".max_active_series", s.MaxActiveSeries, "must not be negative")
 		}
+		if s.IngestionRate < 0 {
+			bad(at+".ingestion_rate", s.IngestionRate, "must not be negative")
+		}
+		if s.IngestionRate > 0 {
+			rated++
+		}
+	}
+	if rated > MaxRatedSets {
+		bad("label_sets", rated, fmt.Sprintf("at most %d may have an ingestion_rate", MaxRatedSets))
 	}
 	return errs
 }

@@ -1,6 +1,7 @@
 package tenant_test
 
 import (
+	"fmt"
 	"reflect"
 	"testing"
 	"time"
@@ -56,6 +57,15 @@ func TestLimitsValidate(t *testing.T) {
 			`limits.label_sets[0].match: "{team=\"a\"": must be a selector such as {team="a"}: 1:10: parse error: unexpected end of input inside braces`,
 			`limits.label_sets[1].name: "a": must be there, and of no other label set`,
 			`limits.label_sets[1].max_active_series: -1: must not be negative`,
+		}},
+		{name: "rates of label sets", change: func(l *tenant.Limits) {
+			for i := range tenant.MaxRatedSets + 5 {
+				l.LabelSets = append(l.LabelSets, tenant.LabelSet{Name: fmt.Sprint(i), Match: "up", IngestionRate: min(i, 1)})
+			}
+			l.LabelSets[0].IngestionRate = -1
+		}, want: []string{
+			`limits.label_sets[0].ingestion_rate: -1: must not be negative`,
+			`limits.label_sets: 36: at most 32 may have an ingestion_rate`,
 		}},
 		{name: "legacy names", change: func(l *tenant.Limits) { l.LegacyNamesOnly = true }},
 	} {
