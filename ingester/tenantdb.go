@@ -72,6 +72,7 @@ type tenantDB struct {
 	compactable  time.Time  // since when the head could be cut; guarded by maintenance
 	lastWrite    time.Time  // guarded by maintenance
 	lastUse      time.Time  // guarded by maintenance
+	newest       int64      // time of the newest sample when maintenance looked last, ms; guarded by maintenance
 	exported     int64      // when what the tenant uses was written into it, ms; guarded by maintenance
 	replayedLate bool       // there were out-of-order samples at start; guarded by maintenance
 

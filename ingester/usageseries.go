@@ -25,7 +25,8 @@ import (
 // They must change nothing for the tenant otherwise. So they are written only
 // while somebody sends samples of now, and never ahead of the newest of those:
 // or the tenant's time would go on without it, samples that it sends late would
-// be too old, and its TSDB never be idle and closed.
+// be too old, and its TSDB never be idle and closed. They carry the time of what was
+// newest at the maintenance before: the requests of that time have been counted in full.
 
 // usageFresh is how old a tenant's newest sample may be while its usage is written.
 const usageFresh = 5 * time.Minute
@@ -190,7 +191,9 @@ func (i *Ingester) exportUsage(ctx context.Context, t *tenantDB, now time.Time) 
 	t.maintenance.Lock()
 	defer t.maintenance.Unlock()
 	head := t.db.Head()
-	at, ok := usageTime(now.UnixMilli(), head.MaxTime(), t.exported)
+	newest := t.newest
+	t.newest = head.MaxTime()
+	at, ok := usageTime(now.UnixMilli(), newest, t.exported)
 	if !ok || head.NumSeries() == 0 || i.disk.level() != diskRoomy {
 		return
 	}
