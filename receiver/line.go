@@ -230,6 +230,20 @@ func (l *line) deserted(sender uint64) bool { return l.senders[sender].lapsed >=
 // it repeats after 503 says nothing about that.
 func (l *line) drops(sender uint64) bool { return l.senders[sender].drops }
 
+// withdraw takes the place of a request that came back, and is refused for something
+// else than the line.
+func (l *line) withdraw(request, sender uint64) {
+	p, known := l.places[request]
+	if !known {
+		return
+	}
+	delete(l.places, request)
+	l.cameBack(sender, p.by429)
+	if !p.lapsed {
+		l.Return(&p.cost)
+	}
+}
+
 // cameBack counts that a sender did.
 func (l *line) cameBack(sender uint64, by429 bool) {
 	if c, ok := l.senders[sender]; ok {

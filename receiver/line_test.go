@@ -86,6 +86,24 @@ func TestLineEarly(t *testing.T) {
 	require.Equal(t, 10750*time.Millisecond, wait.Round(time.Millisecond))
 }
 
+// TestLineWithdrawn: a request that comes back in its turn and is refused for something
+// else leaves its tokens to others, and its sender did what it was told.
+func TestLineWithdrawn(t *testing.T) {
+	l := newLineTest(t, 100, 100)
+	require.Equal(t, turn{}, l.comes(1, 1))
+	l.senders[7] = conduct{lapsed: desertAfter - 1}
+	require.Equal(t, turn{retryAfter: 1}, l.comes(2, 7))
+	l.after(time.Second).Advance(l.now)
+	l.withdraw(2, 7)
+	require.Empty(t, l.places)
+	require.Equal(t, map[uint64]conduct{7: {}}, l.senders)
+	require.Equal(t, turn{}, l.comes(3, 1), "the tokens are there")
+	l.after(time.Hour)
+	l.withdraw(4, 9) // which has no place
+	l.sweep(l.now)
+	require.Zero(t, l.missed)
+}
+
 // TestLineHolds: near tokens are waited for, if there is room to wait.
 func TestLineHolds(t *testing.T) {
 	l := newLineTest(t, 100, 100)

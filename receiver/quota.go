@@ -66,17 +66,19 @@ func (l *line) use(dst []proto.Quota, from float64) []proto.Quota {
 	return dst
 }
 
-// RateUse returns what a tenant asks for of late of each of its rates.
+// RateUse returns what a tenant asks for of late of each of its rates, and of those of
+// its label sets.
 func (r *Receiver) RateUse(tenantID string) []proto.Quota {
 	limits := &r.Settings(tenantID).Limits
-	if !limits.HasRates() {
+	if !limits.HasRates() && !limits.HasSetRates() {
 		return nil
 	}
 	p := r.rates.of(tenantID)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.under(limits, time.Now())
-	return p.line.use(nil, 0)
+	now := time.Now()
+	p.under(limits, now)
+	return p.sets.use(p.line.use(nil, 0), 0, now)
 }
 
 // setLimitUsed names the limits that the tenant of req is near.

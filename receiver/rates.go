@@ -142,7 +142,7 @@ func (p *pacer) pass(req *request, cost *tenant.Cost) bool {
 	if !p.line.pass(cost) {
 		return false
 	}
-	req.paid, req.nearRates = *cost, p.line.use(req.nearRates[:0], proto.NearLimit)
+	req.paid, req.nearRates = *cost, p.line.use(req.nearRates, proto.NearLimit)
 	return true
 }
 
@@ -156,7 +156,7 @@ func (p *pacer) arrive(req *request, a *arrival, m *rateMetrics) (time.Duration,
 	a.by429 = answers429(req.policy.limits().OnLimit, req.otlp, req.hr.UserAgent(), p.line.drops(a.sender))
 	a.mayHold = p.mayHold(req)
 	v := p.line.arrive(now, a)
-	req.nearRates = p.line.use(req.nearRates[:0], proto.NearLimit)
+	req.nearRates = p.line.use(req.nearRates, proto.NearLimit)
 	m.count(p.line, &v, &a.cost)
 	if v.retryAfter > 0 {
 		return 0, p.refusal(a, &v)
@@ -217,8 +217,7 @@ func (r *Receiver) giveBack(req *request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.line.Return(&req.paid)
-	if req.paidSets != (setUse{}) {
-		p.under(req.policy.limits(), time.Now()) // whose sets they are
+	if p.limits == req.policy.limits() { // else these are other sets
 		p.sets.giveBack(&req.paidSets)
 	}
 }
@@ -285,7 +284,7 @@ func (rs *rates) Collect(ch chan<- prometheus.Metric) {
 	for id, p := range rs.tenants {
 		p.mu.Lock()
 		p.line.Advance(now)
-		for _, q := range append(p.line.use(nil, 0), p.sets.use(now)...) {
+		for _, q := range p.sets.use(p.line.use(nil, 0), 0, now) {
 			if q.Current > 0 {
 				uses = append(uses, use{id, q})
 			}

@@ -1,11 +1,11 @@
 package receiver
 
 import (
-	"context"
 	"fmt"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/zeebo/xxh3"
 
 	"github.com/weir-metrics/weir/proto"
 	"github.com/weir-metrics/weir/tenant"
@@ -23,7 +23,8 @@ import (
 //
 // A request passes as soon as a set owes nothing, whatever its size, and the set then
 // owes what it has less. So the rate holds on average, and small requests cannot keep
-// passing a large one. Nobody has to be remembered who waits.
+// passing a large one. Nobody is held, and nobody has a place that others respect: who
+// comes back may have to wait again.
 
 // sets are bits for the label sets of ratedSets.
 type sets uint32
@@ -110,26 +111,26 @@ func (sr *setRates) full(now time.Time) bool {
 	return true
 }
 
-// use is how much of their rates is asked for.
-func (sr *setRates) use(now time.Time) (all []proto.Quota) {
+// use appends how much of each rate is asked for, where that is at least the share from.
+func (sr *setRates) use(dst []proto.Quota, from float64, now time.Time) []proto.Quota {
 	for i := range sr.rated {
 		b := &sr.buckets[i]
 		b.Advance(now)
-		all = append(all, proto.Quota{Limit: setLimit + ":" + sr.rated[i].Name, Current: b.Asked(tenant.Samples), Maximum: b.Rate(tenant.Samples)})
+		if rate := b.Rate(tenant.Samples); b.Asked(tenant.Samples) >= from*rate {
+			dst = append(dst, proto.Quota{Limit: setLimit + ":" + sr.rated[i].Name, Current: b.Asked(tenant.Samples), Maximum: rate})
+		}
 	}
-	return all
+	return dst
 }
 
 func samplesOf(n float64) *tenant.Cost { return &tenant.Cost{tenant.Samples: n} }
 
-// ask counts what a request wants, and returns the sets that would keep it waiting for
-// longer than it may be held.
-func (sr *setRates) ask(use *setUse, mayHold bool, now time.Time) (over sets) {
+// owing returns the sets of a request that owe something.
+func (sr *setRates) owing(use *setUse, now time.Time) (over sets) {
 	for i := range sr.buckets {
-		if b := &sr.buckets[i]; use[i] > 0 {
-			b.Advance(now)
-			b.Ask(samplesOf(use[i]))
-			if wait := sr.wait(i); wait > maxHold || wait > 0 && !mayHold {
+		if use[i] > 0 {
+			sr.buckets[i].Advance(now)
+			if sr.wait(i) > 0 {
 				over |= 1 << i
 			}
 		}
@@ -143,20 +144,23 @@ func (sr *setRates) wait(i int) time.Duration {
 	return wait
 }
 
-// take charges the sets, and returns for how long the request is to be held.
-func (sr *setRates) take(use *setUse) (hold time.Duration) {
+// take charges the sets for what passes. What is refused of the sets over counts as
+// asked for as well: it is not repeated.
+func (sr *setRates) take(passes, use *setUse, over sets) {
 	for i := range sr.buckets {
-		if use[i] > 0 {
-			hold = max(hold, sr.wait(i))
-			sr.buckets[i].Take(samplesOf(use[i]))
+		if over&(1<<i) != 0 {
+			sr.buckets[i].Ask(samplesOf(use[i]))
+			continue
 		}
+		sr.buckets[i].Ask(samplesOf(passes[i]))
+		sr.buckets[i].Take(samplesOf(passes[i]))
 	}
-	return hold
 }
 
-// giveBack returns what was taken for nothing.
+// giveBack returns what was taken for nothing: the request is repeated.
 func (sr *setRates) giveBack(use *setUse) {
 	for i := range sr.buckets {
+		sr.buckets[i].Ask(samplesOf(-use[i]))
 		sr.buckets[i].Return(samplesOf(use[i]))
 	}
 }
@@ -177,7 +181,7 @@ func (r *Receiver) ratedSets(req *request) ratedSets {
 // paceSets keeps series of label sets that are used up from being stored. It is
 // called when every series has its verdict; those to refuse are in req.over then. The
 // error says that there is nothing else in the request.
-func (r *Receiver) paceSets(ctx context.Context, req *request) error {
+func (r *Receiver) paceSets(req *request) error {
 	if req.hr == nil || !req.policy.limits().HasSetRates() {
 		return nil
 	}
@@ -186,11 +190,7 @@ func (r *Receiver) paceSets(ctx context.Context, req *request) error {
 		return nil
 	}
 	p := r.rates.of(req.who.Tenant)
-	hold, err := p.passSets(req, &use, r.rates)
-	if err == nil && hold > 0 {
-		err = p.hold(ctx, hold, req, &r.rates.metrics)
-	}
-	return err
+	return p.passSets(req, &use, r.rates)
 }
 
 // setUse adds up the samples of each set in the series that are of none of over, and
@@ -213,49 +213,50 @@ func (req *request) setUse(over sets) (use setUse, any bool) {
 }
 
 // passSets charges the sets of a request, without those that are used up.
-func (p *pacer) passSets(req *request, use *setUse, rs *rates) (hold time.Duration, err error) {
+func (p *pacer) passSets(req *request, use *setUse, rs *rates) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
 	p.under(req.policy.limits(), now)
 	req.rated = p.sets.rated
-	req.over = p.sets.ask(use, p.mayHold(req), now)
+	req.over = p.sets.owing(use, now)
+	passes := *use
 	if req.over != 0 {
 		rest, others := req.setUse(req.over)
 		if !others {
-			return 0, p.refusalOfSets(req, use, rs)
+			return p.refusalOfSets(req, rs)
 		}
-		*use = rest
+		passes = rest
 	}
-	req.paidSets = *use
-	if hold = p.sets.take(use); hold > 0 {
-		p.held++
-		p.heldBytes += req.heldBytes()
-	}
-	return hold, nil
+	p.sets.take(&passes, use, req.over)
+	req.paidSets = passes
+	req.nearRates = p.sets.use(req.nearRates, proto.NearLimit, now)
+	return nil
 }
 
-// refusalOfSets says which of the sets that are used up takes longest. The caller holds
-// p.mu.
-func (p *pacer) refusalOfSets(req *request, use *setUse, rs *rates) error {
-	longest, which, samples := time.Duration(0), 0, 0.0
+// refusalOfSets says which of the sets that are used up takes longest. If the request
+// had a place in the line, it came back to it. The caller holds p.mu.
+func (p *pacer) refusalOfSets(req *request, rs *rates) error {
+	longest, which := time.Duration(0), 0
 	for i := range p.sets.rated {
 		if wait := p.sets.wait(i); req.over&(1<<i) != 0 && wait > longest {
-			longest, which, samples = wait, i, use[i]
+			longest, which = wait, i
 		}
 	}
-	rs.metrics.refused.WithLabelValues(setLimit).Add(samples)
+	rs.metrics.refused.WithLabelValues(setLimit).Add(float64(req.sent.Samples + req.sent.Histograms + req.sent.Exemplars))
+	request, sender := xxh3.HashSeed(req.decoded, rs.seed), rs.sender(req)
+	p.line.withdraw(request, sender)
 	kind := proto.KindUnavailable
-	if answers429(req.policy.limits().OnLimit, req.otlp, req.hr.UserAgent(), p.line.drops(rs.sender(req))) {
+	if answers429(req.policy.limits().OnLimit, req.otlp, req.hr.UserAgent(), p.line.drops(sender)) {
 		kind = proto.KindLimit
 	}
 	set, b := p.sets.rated[which], &p.sets.buckets[which]
-	rate, asked := b.Rate(tenant.Samples), b.Asked(tenant.Samples)
-	retryAfter := seconds(time.Duration(float64(longest) * max(1, asked/rate))) // as others come back too
+	rate := b.Rate(tenant.Samples)
+	retryAfter := min(seconds(longest)+int(request%4), maxRetryAfter) // not all at once
 	e := proto.Errorf(kind, proto.LabelSetRate.ID(),
-		"this is a quota, not a fault of the server: about %.0f samples a second are sent into the label set %.64q, its limit ingestion_rate is %.0f; "+
-			"nothing of the request was stored, repeat it in %d s, or have the limit raised", asked, set.Name, rate, retryAfter)
-	e.Quota = &proto.Quota{Limit: setLimit, Current: asked, Maximum: rate}
+		"this is a quota, not a fault of the server: the label set %.64q has used up its limit ingestion_rate, %.0f samples a second; "+
+			"nothing of the request was stored, repeat it in %d s, or have the limit raised", set.Name, rate, retryAfter)
+	e.Quota = &proto.Quota{Limit: setLimit, Current: b.Asked(tenant.Samples), Maximum: rate}
 	e.RetryAfter = time.Duration(retryAfter) * time.Second
 	return e
 }

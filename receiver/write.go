@@ -147,7 +147,7 @@ func (r *Receiver) write(ctx context.Context, v proto.Version, req *request, max
 			return err
 		}
 	}
-	if err := r.paceSets(ctx, req); err != nil {
+	if err := r.paceSets(req); err != nil {
 		return err
 	}
 	if err := req.build(r.cfg.maxSpelled(), time.Now()); err != nil {
