@@ -50,6 +50,9 @@ func (rep *report) add(r *ruling) relabel.Change {
 		before, after = after, before
 		rep.tried++
 	}
+	if after == &r.then[1] || after == &r.now[1] && r.canary[1] { // not of the credential's rules, nor of those in force
+		rep.shadow.Tally.Add(after)
+	}
 	shadow := rep.policy.shadow()
 	return rep.shadow.Add(before, after, func(text string) string {
 		return rep.policy.hide(shadow[0].Hide(shadow[1].Hide(text)))

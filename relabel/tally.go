@@ -172,9 +172,9 @@ func (r *Rules) NewComparison() *Comparison {
 }
 
 // Add counts a series that now has the outcome now, and by the other rules would
-// have the outcome then. hide is what examples go through: they are for people.
+// have the outcome then, which the caller adds to Tally if it is of these rules. hide
+// is what examples go through: they are for people.
 func (c *Comparison) Add(now, then *Outcome, hide func(string) string) Change {
-	c.Tally.Add(then)
 	change := Compare(now, then)
 	if change == Same {
 		return change
