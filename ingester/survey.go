@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb"
 
 	"github.com/weir-metrics/weir/cardinality"
+	"github.com/weir-metrics/weir/proto"
 )
 
 // source is an index, and those of its series that count. Of several sources, each
@@ -104,7 +105,7 @@ func surveyLabel(ctx context.Context, sources []source, name string, limit int) 
 	top := bySeries(limit)
 	var all tally
 	before := 0 // values
-	err := eachValue(ctx, sources, name, func(value string, n tally) {
+	err := eachValue(ctx, sources, name, maxValues, func(value string, n tally) {
 		all.add(n)
 		if n.before() > 0 {
 			before++
@@ -122,9 +123,13 @@ func surveyLabel(ctx context.Context, sources []source, name string, limit int) 
 	return l, err
 }
 
+// maxValues is how many values of one label are remembered to add them up over
+// sources: 100 MB or so.
+const maxValues = 1_000_000
+
 // eachValue calls f with the values of a label, in no order, each with what is
-// counted of it in all sources.
-func eachValue(ctx context.Context, sources []source, name string, f func(value string, n tally)) error {
+// counted of it in all sources. It adds up most of them, or is KindTooLarge.
+func eachValue(ctx context.Context, sources []source, name string, most int, f func(value string, n tally)) error {
 	sums := map[string]tally{} // of all sources but the last
 	for i, s := range sources {
 		values, err := s.index.LabelValues(ctx, name, nil)
@@ -141,7 +146,10 @@ func eachValue(ctx context.Context, sources []source, name string, f func(value 
 			}
 			n.add(sums[v])
 			if i < len(sources)-1 {
-				sums[v] = n
+				if sums[v] = n; len(sums) > most {
+					return proto.Errorf(proto.KindTooLarge, "weir-too-many-label-values",
+						"the label %.64q had more than %d values on that day, which are too many to be counted; ask for fewer series by a selector", name, most)
+				}
 				continue
 			}
 			delete(sums, v)
