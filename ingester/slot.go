@@ -38,6 +38,8 @@ type slot struct {
 	delay    time.Duration // from one attempt to the next; guarded by changing
 	healing  atomic.Bool   // it is being opened anew, which may take long
 
+	atRest atomic.Pointer[uint64] // samples that a closed tenant has stored in all its life; nil: not known yet
+
 	open *tenantDB // nil: closed; guarded by Ingester.mu
 	rest span      // of a closed tenant; guarded by Ingester.mu
 	why  error     // it could not be opened; guarded by Ingester.mu
@@ -157,6 +159,7 @@ func (i *Ingester) set(s *slot, t *tenantDB, rest span) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	s.open, s.rest, s.why = t, rest, nil
+	s.atRest.Store(nil)
 }
 
 // setBroken notes that the tenant could not be opened. The caller holds changing.

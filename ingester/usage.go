@@ -273,6 +273,12 @@ func (i *Ingester) storedBy(s *slot) uint64 {
 	if t := i.openOf(s); t != nil {
 		return t.stored.Load()
 	}
-	u, _ := readUsage(i.tenantDir(s.id)) // of a closed tenant nothing is only in the log
+	if n := s.atRest.Load(); n != nil {
+		return *n
+	}
+	u, err := readUsage(i.tenantDir(s.id)) // of a closed tenant nothing is only in the log
+	if err == nil {
+		s.atRest.Store(&u.Samples)
+	}
 	return u.Samples
 }

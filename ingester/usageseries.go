@@ -142,8 +142,10 @@ func (i *Ingester) UsageOf(tenantID string) TenantUsage {
 	case s == nil:
 		return TenantUsage{Limits: i.limitUse(tenantID, nil)}
 	case t == nil:
-		u, _ := readUsage(i.tenantDir(tenantID)) // of a closed tenant nothing is only in the log
-		s.activity.learn(u.Activity)
+		u, err := readUsage(i.tenantDir(tenantID)) // of a closed tenant nothing is only in the log
+		if err == nil {
+			s.activity.learn(u.Activity)
+		}
 		bytes, _ := dirBytes(i.tenantDir(tenantID)) // of blocks, one of which may be going
 		return TenantUsage{Activity: s.activity.total(), Stored: u.Samples, Bytes: bytes, Limits: i.limitUse(tenantID, nil)}
 	}
