@@ -55,20 +55,28 @@ func rewrite(cfg Config, base *Settings, next func(name string, src []byte) ([]b
 	if len(errs) > 0 {
 		return rewritten{}, fmt.Errorf("the file is as it was, because with this change it would not be valid:\n%w", errors.Join(errs...))
 	}
+	if !bytes.Equal(out, src) {
+		err = exchange(name, src, out, mode)
+	}
+	return rewritten{before, after}, err
+}
+
+// exchange replaces src, the content of a file, by out, and keeps it beside.
+func exchange(name string, src, out []byte, mode fs.FileMode) error {
+	if err := keepBefore(name, src, out, mode); err != nil {
+		return fmt.Errorf("keep the version before beside %s: %w", name, err)
+	}
 	now, err := readIfThere(name)
 	if err != nil {
-		return rewritten{}, err
+		return err
 	}
 	if !bytes.Equal(now, src) {
-		return rewritten{}, fmt.Errorf("%s: was changed by somebody else meanwhile, and is as they left it; try again", cfg.File)
+		return fmt.Errorf("%s: was changed by somebody else meanwhile, and is as they left it; try again", name)
 	}
-	if bytes.Equal(out, src) {
-		return rewritten{before, after}, nil
+	if err := replace(name, out, mode); err != nil {
+		return err
 	}
-	if err := keepBefore(name, src, out, mode); err != nil {
-		return rewritten{}, fmt.Errorf("keep the version before beside %s: %w", name, err)
-	}
-	return rewritten{before, after}, replace(name, out, mode)
+	return forgetOlder(name, out)
 }
 
 // target returns the file behind symbolic links, which are to stay, and the mode

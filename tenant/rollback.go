@@ -27,22 +27,24 @@ func beforeName(name string, content []byte) string {
 	return name + beforeInfix + hashOfFile(content)[:16]
 }
 
-// keepBefore keeps src, which is about to be replaced by out, and nothing older. A
-// file that was not there is not kept.
+// keepBefore keeps src, which is about to be replaced by out. A file that was not
+// there is not kept.
 func keepBefore(name string, src, out []byte, mode fs.FileMode) error {
-	kept := beforeName(name, out)
-	if src != nil {
-		if err := replace(kept, src, mode); err != nil {
-			return err
-		}
+	if src == nil {
+		return nil
 	}
-	dir := filepath.Dir(name)
+	return replace(beforeName(name, out), src, mode)
+}
+
+// forgetOlder removes all that is kept but what was before out.
+func forgetOlder(name string, out []byte) error {
+	dir, kept := filepath.Dir(name), filepath.Base(beforeName(name, out))
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), filepath.Base(name)+beforeInfix) && e.Name() != filepath.Base(kept) {
+		if strings.HasPrefix(e.Name(), filepath.Base(name)+beforeInfix) && e.Name() != kept {
 			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
 				return err
 			}
