@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -108,7 +110,7 @@ func TestTenantsFile(t *testing.T) {
 }
 
 // TestTokensOfTheFile hands out, rotates and revokes credentials under a running
-// process.
+// process, while senders write.
 func TestTokensOfTheFile(t *testing.T) {
 	if harness.Against() != "weir" {
 		return
@@ -128,7 +130,9 @@ func TestTokensOfTheFile(t *testing.T) {
 		a, err := s.Post(t.Context(), harness.V2, harness.Encode(t, harness.V2, harness.Series{
 			Labels: []string{"__name__", "tf_token"}, Samples: []harness.Sample{{T: time.Now().UnixMilli(), V: 1}},
 		}), "Authorization", "Bearer "+secret)
-		require.NoError(t, err)
+		if err != nil {
+			return 0
+		}
 		return a.Status
 	}
 	soon := func(secret string, want int) {
@@ -136,14 +140,20 @@ func TestTokensOfTheFile(t *testing.T) {
 		require.Eventually(t, func() bool { return status(secret) == want }, effectiveWithin, 500*time.Millisecond) // seldom, or wrong tokens are throttled
 	}
 	require.Equal(t, http.StatusNoContent, status(first))
+	load := &rotating{status: status}
+	load.begin(first, 4)
 
 	second := weir("token", "rotate", "writer", "-grace=1h")
 	soon(second, http.StatusNoContent)
 	require.Equal(t, http.StatusNoContent, status(first), "within the grace")
-	third := weir("token", "rotate", "writer", "-grace=0s")
+	load.use(t, second)
+	third := weir("token", "rotate", "writer", "-grace=8s")
 	soon(third, http.StatusNoContent)
+	require.Equal(t, http.StatusNoContent, status(second), "within the grace")
+	load.use(t, third)
+	load.end(t)
+	require.Eventually(t, func() bool { return status(second) == http.StatusUnauthorized }, 15*time.Second, 500*time.Millisecond, "after the grace")
 	require.Equal(t, http.StatusUnauthorized, status(first))
-	require.Equal(t, http.StatusUnauthorized, status(second))
 
 	weir("tenant", "suspend", "team-a", "-state=held")
 	soon(third, http.StatusServiceUnavailable)
@@ -151,6 +161,48 @@ func TestTokensOfTheFile(t *testing.T) {
 	soon(third, http.StatusNoContent)
 	weir("token", "revoke", "writer")
 	soon(third, http.StatusUnauthorized)
+}
+
+// rotating are senders that write all the time, with a secret that is exchanged.
+type rotating struct {
+	status  func(secret string) int
+	secret  atomic.Pointer[string]
+	written atomic.Int64
+	refused atomic.Int64 // answered anything but 204
+	stop    atomic.Bool
+	all     sync.WaitGroup
+}
+
+func (r *rotating) begin(secret string, senders int) {
+	r.secret.Store(&secret)
+	for range senders {
+		r.all.Go(func() {
+			for !r.stop.Load() {
+				if r.status(*r.secret.Load()) == http.StatusNoContent {
+					r.written.Add(1)
+				} else {
+					r.refused.Add(1)
+				}
+			}
+		})
+	}
+}
+
+// use makes all senders use another secret, and returns when they do.
+func (r *rotating) use(t *testing.T, secret string) {
+	t.Helper()
+	r.secret.Store(&secret)
+	from := r.written.Load()
+	require.Eventually(t, func() bool { return r.written.Load() > from+100 }, 10*time.Second, time.Millisecond)
+}
+
+// end stops the senders, none of which was refused.
+func (r *rotating) end(t *testing.T) {
+	t.Helper()
+	r.stop.Store(true)
+	r.all.Wait()
+	require.Zero(t, r.refused.Load(), "of %d", r.written.Load())
+	progress(t, "%d writes during two rotations, none refused", r.written.Load())
 }
 
 // TestReadersOfATeam: a credential reads the series of its team, and those of the
