@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -52,6 +53,25 @@ func causes() []cause {
 	whole := func(id string, provoke func(*caused)) cause { return cause{id, "", provoke} }
 	bad := func(labels ...string) func(*caused) {
 		return func(c *caused) { c.push(harness.Series{Labels: labels, Samples: c.at(0)}) }
+	}
+	// At a rate of one a second one request passes, one may be held, and a third is
+	// refused, which is of the series in question.
+	rate := func(id string, of func(*caused) harness.Series) cause {
+		return cause{id, "", func(c *caused) {
+			post := func(labels []string) {
+				s := of(c)
+				s.Labels = labels
+				c.post(harness.V1, harness.Encode(c, harness.V1, s))
+			}
+			n := harness.CountOf(of(c))
+			c.add(3*n.Samples, 3*n.Histograms, 3*n.Exemplars)
+			post([]string{"__name__", "other", "case", "first"})
+			var held sync.WaitGroup
+			held.Go(func() { post([]string{"__name__", "other", "case", "second"}) })
+			time.Sleep(200 * time.Millisecond)
+			post(c.name)
+			held.Wait()
+		}}
 	}
 	wrong := bell()
 	wrong.Count = 99
@@ -145,6 +165,24 @@ func causes() []cause {
 			c.delta("m_2", c.now)
 		}),
 
+		rate("weir-ingestion-rate", func(c *caused) harness.Series { return harness.Series{Samples: c.at(0)} }),
+		rate("weir-request-rate", func(c *caused) harness.Series { return harness.Series{Samples: c.at(0)} }),
+		rate("weir-ingestion-bytes-rate", func(c *caused) harness.Series { return harness.Series{Samples: c.at(0)} }),
+		rate("weir-native-histogram-buckets-rate", func(c *caused) harness.Series {
+			s := harness.Series{}
+			for i := range int64(10) {
+				s.Samples = append(s.Samples, harness.Sample{T: c.now + i, H: bell()})
+			}
+			return s
+		}),
+		rate("weir-exemplars-rate", func(c *caused) harness.Series {
+			s := harness.Series{Samples: c.at(0)}
+			for i := range int64(20) {
+				s.Exemplars = append(s.Exemplars, harness.Exemplar{Labels: []string{"trace_id", fmt.Sprint(i)}, T: c.now + i})
+			}
+			return s
+		}),
+
 		whole("weir-tenant-suspended", func(c *caused) { c.post(harness.V1, harness.Encode(c, harness.V1)) }),
 		whole("weir-tenant-held", func(c *caused) { c.post(harness.V2, harness.Encode(c, harness.V2)) }),
 		whole("weir-request-malformed", func(c *caused) { c.post(harness.V1, s2.EncodeSnappy(nil, []byte("\x0a\xff\xff\xff"))) }),
@@ -198,6 +236,11 @@ weir-series-limit: {limits: {max_active_series: 1}}
 weir-metric-series-limit: {limits: {max_series_per_metric: 1}}
 weir-label-set-series-limit: {limits: {label_sets: [{name: mine, match: '{case=~".+"}', max_active_series: 1}]}}
 weir-quarantined: {limits: {quarantine: enforce}}
+weir-ingestion-rate: {limits: {ingestion_rate: 1, ingestion_burst_size: 1}}
+weir-request-rate: {limits: {request_rate: 1, request_burst_size: 1}}
+weir-ingestion-bytes-rate: {limits: {ingestion_bytes_rate: 1}}
+weir-native-histogram-buckets-rate: {limits: {native_histogram_buckets_rate: 1}}
+weir-exemplars-rate: {limits: {exemplars_rate: 1}}
 weir-tenant-suspended: {state: read-only}
 weir-tenant-held: {state: held}
 weir-label-set-rate: {limits: {label_sets: [{name: mine, match: '{case=~".+"}', ingestion_rate: 1}]}}
