@@ -162,11 +162,12 @@ func (b *Bucket) Return(cost *Cost) {
 	}
 }
 
-// Ask counts a request for Asked, once, whether it passes or not.
+// Ask counts a request for Asked, once, whether it passes or not. A cost below zero
+// takes back what counts twice.
 func (b *Bucket) Ask(cost *Cost) {
 	for i, c := range cost {
 		if b.rates[i].PerSecond > 0 {
-			b.asked[i] += c / askedOver
+			b.asked[i] = max(0, b.asked[i]+c/askedOver)
 		}
 	}
 }

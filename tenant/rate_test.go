@@ -177,4 +177,9 @@ func TestAsked(t *testing.T) {
 	require.InDelta(t, 80, b.Asked(tenant.Samples), 1)
 	b.Advance(start.Add(10 * time.Minute))
 	require.Less(t, b.Asked(tenant.Samples), 1e-6)
+
+	b.Ask(samples(8))
+	b.Advance(start.Add(10*time.Minute + time.Second))
+	b.Ask(samples(-8))
+	require.Zero(t, b.Asked(tenant.Samples), "taken back, when some of it was over")
 }
