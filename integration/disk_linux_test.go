@@ -90,6 +90,9 @@ func fillAndFree(t *testing.T, set []string) {
 		before := l.ledger.count()
 		require.NoError(t, os.Remove(filler))
 		require.Eventually(t, func() bool { return l.ledger.count() > before+1000 }, 30*time.Second, 10*time.Millisecond, "writes are taken again")
+		require.Eventually(t, func() bool { // while a tenant is opened anew, its readers are asked to repeat
+			return strings.Contains(metrics(t, s), `weir_ingester_tenants{state="failed"} 0`)
+		}, 30*time.Second, 10*time.Millisecond, "every tenant can be written")
 		right = l.ledger.check(t, s, begin)
 		progress(t, "round %d: space again, %d samples right, %d acknowledged", round+1, right, l.ledger.count())
 	}
